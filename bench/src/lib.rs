@@ -1,0 +1,4 @@
+//! Measures what each trap costs, and what paravirtualization buys.
+#![deny(unsafe_code)]
+
+pub mod floor;

@@ -1,0 +1,2 @@
+//! The `paravane` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Counts the privileged and sensitive instructions of an ELF image.

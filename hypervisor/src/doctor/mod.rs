@@ -1,0 +1,1 @@
+//! Says what this host's KVM can do, and how to mend what it cannot.

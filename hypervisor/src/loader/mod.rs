@@ -1,0 +1,1 @@
+//! Reads guest images.
