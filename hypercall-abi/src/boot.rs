@@ -117,7 +117,7 @@ pub struct BootInfo {
     pub memory_ranges: u32,
     /// The features that the hypervisor offers.
     pub features: u64,
-    /// All memory, whatever its use.
+    /// All memory, whatever its use. What the hypervisor placed nothing in is zero at the entry.
     pub memory: [Range; MAX_RANGES],
     /// The kernel image's memory.
     pub kernel: Range,

@@ -11,13 +11,13 @@
 //!          +3000  pads                     user r-x       user r-x
 //!          +10000 * (1 + vCPU)             one area a vCPU
 //!            +0000  monitor code           r-x            r-x       (supervisor)
-//!            +1000  descriptor tables      rw-            rw-       (supervisor)
-//!            +2000  bounce frames, roots   rw-            rw-       (supervisor)
-//!            +3000  event slots            user rw-       rw-       (supervisor in the user view)
-//!            +4000  shared page            user rw-       rw-       (supervisor in the user view)
-//!            +5000  batch ring             user rw-       rw-       (supervisor in the user view)
-//!            +6000  user window            user rw-       user r--
-//!            +7000  interrupt stacks       rw-            rw-       (supervisor)
+//!            +2000  descriptor tables      rw-            rw-       (supervisor)
+//!            +3000  bounce frames, roots   rw-            rw-       (supervisor)
+//!            +4000  event slots            user rw-       rw-       (supervisor in the user view)
+//!            +5000  shared page            user rw-       rw-       (supervisor in the user view)
+//!            +6000  batch ring             user rw-       rw-       (supervisor in the user view)
+//!            +7000  user window            user rw-       user r--
+//!            +8000  interrupt stacks       rw-            rw-       (supervisor)
 //! ```
 //!
 //! The *kernel view* and the *user view* are two page directories of the same physical pages. A
@@ -48,30 +48,34 @@ pub const PAD_PAGE: u64 = WINDOW + 0x3000;
 pub const PAD_ENTER_USER: u64 = 0x00;
 /// The offset in the pad page where SYSCALL arrives, on hosts where it stays at CPL 3.
 pub const PAD_SYSCALL: u64 = 0x20;
+/// The offset in the pad page where events go until the kernel has named its entries.
+pub const PAD_NO_ENTRIES: u64 = 0x40;
+/// The offset in the doorbell page of the store that reports such an event.
+pub const DOORBELL_NO_ENTRIES: u64 = 8;
 
 /// Bytes of window that each vCPU's area takes.
 pub const VCPU_STRIDE: u64 = 0x1_0000;
 /// The first vCPU's area.
 pub const VCPU_AREAS: u64 = WINDOW + VCPU_STRIDE;
 
-/// Offset in a vCPU's area: the monitor's code.
+/// Offset in a vCPU's area: the monitor's code, two pages.
 pub const AREA_CODE: u64 = 0x0000;
 /// Offset in a vCPU's area: IDT, GDT and TSS.
-pub const AREA_TABLES: u64 = 0x1000;
+pub const AREA_TABLES: u64 = 0x2000;
 /// Offset in a vCPU's area: the frames that lead to the kernel's event entries, and the roots.
-pub const AREA_PRIVATE: u64 = 0x2000;
+pub const AREA_PRIVATE: u64 = 0x3000;
 /// Offset in a vCPU's area: where the processor stores the frame of an event.
-pub const AREA_EVENTS: u64 = 0x3000;
+pub const AREA_EVENTS: u64 = 0x4000;
 /// Offset in a vCPU's area: the [`SharedPage`](crate::shared::SharedPage).
-pub const AREA_SHARED: u64 = 0x4000;
+pub const AREA_SHARED: u64 = 0x5000;
 /// Offset in a vCPU's area: the [`Ring`](crate::shared::Ring).
-pub const AREA_RING: u64 = 0x5000;
+pub const AREA_RING: u64 = 0x6000;
 /// Offset in a vCPU's area: the user window; its last five words are the frame to enter user mode.
-pub const AREA_USER: u64 = 0x6000;
+pub const AREA_USER: u64 = 0x7000;
 /// Offset in a vCPU's area: stacks of NMI, #DF, #MC and #DB.
-pub const AREA_STACKS: u64 = 0x7000;
+pub const AREA_STACKS: u64 = 0x8000;
 /// Pages of a vCPU's area that are in use.
-pub const AREA_PAGES: u64 = 8;
+pub const AREA_PAGES: u64 = 9;
 
 /// Offset in the event page: one past the slot of exceptions and of `int3` gates.
 pub const EXCEPTION_SLOT_END: u64 = 0x200;
@@ -79,10 +83,6 @@ pub const EXCEPTION_SLOT_END: u64 = 0x200;
 pub const INTERRUPT_SLOT_END: u64 = 0x400;
 /// Offset in the event page: top of the scratch stack that the kernel's event entries start on.
 pub const SCRATCH_END: u64 = 0x800;
-/// Offset in the event page: top of the stack for an event that interrupts an event entry, that is
-/// for a kernel that has run out of stack.
-pub const EMERGENCY_END: u64 = 0x1000;
-
 /// Offset in the user window of the `iretq` frame (`rip cs rflags rsp ss`) that enters user mode.
 pub const USER_FRAME: u64 = 0xfd0;
 

@@ -31,7 +31,7 @@ macro_rules! hypercalls {
         }
     )+) => {$(
         $(#[doc = $topic_doc])*
-        #[allow(unused_imports)]
+        #[allow(dead_code, unused_imports, clippy::too_many_arguments)]
         pub mod $topic {
             use $crate::{CallError, Frame, Gate, GuestMemory, GuestPhys, GuestPtr, GuestVirt, Vector, Word};
 

@@ -12,7 +12,8 @@ pub enum Tier {
     Monitor,
     /// 2: an exit to the virtual machine monitor process.
     Machine,
-    /// 3: an entry of the batch ring, which any exit drains; a call of its own also works.
+    /// 3: an entry of the batch ring, which the next tier-2 call drains; a call of its own also
+    /// works.
     Batch,
 }
 

@@ -15,8 +15,8 @@ pub struct Hold {
     pub event: AtomicU8,
     /// 1 while the user root is loaded, and until the kernel's entry has seen that.
     pub user: AtomicU8,
-    /// 1 while the processor sleeps in the monitor's `idle`.
-    pub idle: AtomicU8,
+    /// Reserved, 0.
+    pub reserved: AtomicU8,
 }
 
 /// How a TSC reading becomes nanoseconds: `((tsc - tsc_base) * mul) >> 32`.

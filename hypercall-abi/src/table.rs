@@ -49,8 +49,8 @@ hypercalls! {
         0x06 end_of_interrupt() -> () tier monitor via eoi in [pv] twin "mov [apic+0xb0], 0";
         /// Send an interrupt to a processor, by its local APIC identifier.
         0x07 send_interrupt(to: u8, vector: Vector) -> () tier monitor in [pv] twin "mov [apic+0x300], icr";
-        /// Name the kernel's event entries: 65 of them, 16 bytes apart: the vectors 0..=63, and
-        /// then the user system call.
+        /// Name the kernel's event entries: 66 of them, 16 bytes apart: the vectors 0..=63, the
+        /// user system call, and "an interrupt is pending".
         0x23 set_event_entries(first: GuestVirt) -> () tier machine in [pv] twin "lidt m";
     }
 
@@ -58,6 +58,8 @@ hypercalls! {
     topic time {
         /// Arm the one-shot timer, in nanoseconds from now; 0 disarms it.
         0x08 arm_timer(delta_ns: u32) -> () tier monitor via arm_timer in [pv] twin "mov [apic+0x380], ticks";
+        /// The host's wall clock, in nanoseconds since 1970-01-01 00:00 UTC.
+        0x28 wall_clock() -> u64 tier machine in [pv] twin "in al, 0x71";
     }
 
     /// The console.

@@ -44,7 +44,6 @@ macro_rules! hooks {
                         // SAFETY (unsafe attribute): the symbol is the project's own, and
                         // each image uses this macro once.
                         #[unsafe(export_name = $symbol)]
-                        #[inline(always)]
                         fn $name($($arg: $ty),*) $(-> $ret)? { <$image as Hooks>::$name($($arg),*) }
                     )+
                 };
@@ -121,3 +120,7 @@ pub enum NullCall {
     /// Tier 3: 64 entries of the batch ring and one doorbell.
     Batch64,
 }
+
+// After the verbs: it uses the macro that their declaration defines.
+#[cfg(test)]
+pub mod fake;

@@ -1,0 +1,198 @@
+//! The rows that the guest measures (pv-guest/src/bench/rows.rs), and the bare mechanism that each is
+//! divided by.
+
+use hypercall_abi::Mode;
+
+use crate::floor::{self, Platform};
+
+/// A row.
+#[derive(Clone, Copy, Debug)]
+pub struct MicroRow {
+    /// Its name, the same on both sides.
+    pub name: &'static str,
+    /// What one operation is.
+    pub about: &'static str,
+    hvm: Option<Yardstick>,
+    pv: Option<Yardstick>,
+}
+
+/// A bare mechanism, so many times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Yardstick {
+    /// The floor's row.
+    pub row: floor::Row,
+    /// How often one operation needs it.
+    pub times: u32,
+}
+
+impl Yardstick {
+    const fn once(row: floor::Row) -> Option<Self> {
+        Some(Self { row, times: 1 })
+    }
+
+    /// The mechanism in words.
+    pub fn name(self) -> String {
+        match self.times {
+            1 => self.row.name().to_owned(),
+            times => format!("{times} x {}", self.row),
+        }
+    }
+}
+
+impl MicroRow {
+    /// The bare cost of what this row needs in a mode; `None` where no single mechanism is the
+    /// same: a shared word is no trap, and the floor has no such loop at CPL 0.
+    pub fn yardstick(&self, mode: Mode, platform: Platform) -> Option<Yardstick> {
+        let found = if mode == Mode::Pv { self.pv } else { self.hvm }?;
+        // Where SYSCALL reaches CPL 0, the slot arm_timer goes through it (monitor/gates.rs).
+        let is_gated = mode == Mode::Pv && platform == Platform::Hardware;
+        Some(match found.row {
+            floor::Row::TimerArm if is_gated => Yardstick {
+                row: floor::Row::TimerArmGate,
+                ..found
+            },
+            _ => found,
+        })
+    }
+}
+
+const fn row(
+    name: &'static str,
+    about: &'static str,
+    hvm: Option<Yardstick>,
+    pv: Option<Yardstick>,
+) -> MicroRow {
+    MicroRow {
+        name,
+        about,
+        hvm,
+        pv,
+    }
+}
+
+/// Every row, in the order of a report.
+pub const ROWS: &[MicroRow] = {
+    use floor::Row::*;
+    const NONE: Option<Yardstick> = None;
+    const fn one(row: floor::Row) -> Option<Yardstick> {
+        Yardstick::once(row)
+    }
+    // What the ring holds of 64 bytes: 40 fit an entry.
+    const TWO_ENTRIES: Option<Yardstick> = Some(Yardstick {
+        row: Batch64,
+        times: 2,
+    });
+    &[
+        row(
+            "empty_loop",
+            "a turn of an empty loop",
+            NONE,
+            one(EmptyLoop),
+        ),
+        row(
+            "clock_read",
+            "the kernel's clock, in nanoseconds",
+            NONE,
+            one(ClockRead),
+        ),
+        row(
+            "irq_off_on",
+            "interrupts off, and on again",
+            one(InterruptsOffOn),
+            NONE,
+        ),
+        row(
+            "load_root",
+            "another page-table root, of two in turn",
+            one(LoadRoot),
+            one(LoadRootGate),
+        ),
+        row(
+            "invalidate_page",
+            "forget one page's translation",
+            NONE,
+            one(InvalidatePage),
+        ),
+        row(
+            "null_monitor",
+            "a tier-1 call that does nothing",
+            NONE,
+            one(Gate),
+        ),
+        row(
+            "null_machine",
+            "a tier-2 call that does nothing",
+            NONE,
+            one(MachineExit),
+        ),
+        row(
+            "null_batch",
+            "one of 64 batched calls that do nothing",
+            NONE,
+            one(Batch64),
+        ),
+        row(
+            "console_byte",
+            "a byte for the console, in a stream",
+            one(ConsoleByte),
+            one(Batch64),
+        ),
+        row(
+            "console_64",
+            "64 bytes for the console, in a stream",
+            one(Console64),
+            TWO_ENTRIES,
+        ),
+        row(
+            "console_line",
+            "64 bytes that end a line, out on return",
+            one(Console64),
+            one(MachineExit),
+        ),
+        row(
+            "divide_error",
+            "#DE, handled and skipped",
+            NONE,
+            one(DivideError),
+        ),
+        row("breakpoint", "#BP, handled", NONE, one(Breakpoint)),
+        row(
+            "page_remap",
+            "a page mapped elsewhere, flushed, touched",
+            NONE,
+            one(PageRemap),
+        ),
+        row(
+            "timer_arm",
+            "the one-shot timer armed",
+            one(TimerArm),
+            one(TimerArm),
+        ),
+        row(
+            "timer_interrupt",
+            "past the deadline, out of a spin",
+            one(TimerInterrupt),
+            one(TimerInterrupt),
+        ),
+        row(
+            "idle_wake",
+            "past the deadline, out of idle",
+            one(IdleWake),
+            one(IdleWake),
+        ),
+    ]
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_armed_timer_is_compared_with_the_way_that_the_platform_arms_it() {
+        let row = ROWS.iter().find(|row| row.name == "timer_arm").unwrap();
+        let of = |mode, platform| row.yardstick(mode, platform).unwrap().row;
+        assert_eq!(of(Mode::Pv, Platform::Hardware), floor::Row::TimerArmGate);
+        assert_eq!(of(Mode::Pv, Platform::KvmPvm), floor::Row::TimerArm);
+        assert_eq!(of(Mode::Hvm, Platform::Hardware), floor::Row::TimerArm);
+    }
+}

@@ -1,0 +1,224 @@
+//! The command line, and the help that teaches it.
+
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args as Group, Parser, Subcommand, ValueEnum};
+use hypercall_abi::Mode;
+
+use crate::status;
+
+/// A hypervisor on KVM, with a guest kernel that runs paravirtualized and native.
+#[derive(Debug, Parser)]
+#[command(name = "paravane", version, long_about = LONG, after_help = EXAMPLES, after_long_help = after_long_help())]
+#[command(disable_help_subcommand = true)]
+pub struct Args {
+    /// What to do; without a command: boot the guest, show its greeting, and measure.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const LONG: &str = "\
+Paravane runs a guest kernel on KVM and measures what each trap costs, and what
+paravirtualization buys. The guest kernel is built in, as two images: a native one, which
+executes privileged instructions, and a pv one, which makes hypercalls instead.
+
+Without a command it boots the pv guest, shows its greeting, and prints a quick benchmark.";
+
+const EXAMPLES: &str = "\
+Examples:
+  paravane                                        see it boot, and what it gains
+  paravane run                                    the pv guest's shell; Ctrl-C ends it
+  paravane run --cmdline \"run='mem; poweroff 3'\"  run a script; its status is paravane's
+  paravane run --mode hvm --stats                 the native guest, and what made it exit
+  paravane doctor                                 can this host do it, and if not, why";
+
+fn after_long_help() -> String {
+    format!("{EXAMPLES}\n\n{}", status::HELP)
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a guest and give it the terminal
+    #[command(after_help = RUN_EXAMPLES, after_long_help = format!("{RUN_EXAMPLES}\n\n{}", status::HELP))]
+    Run(Box<Run>),
+    /// Measure what each operation costs in each mode
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(Bench),
+    /// Count the privileged and sensitive instructions of an image
+    #[command(after_help = AUDIT_EXAMPLES, after_long_help = format!("{AUDIT_EXAMPLES}\n\n{}", hypervisor::audit::explain()))]
+    Audit(Audit),
+    /// Print the table of hypercalls
+    #[command(after_help = HYPERCALLS_EXAMPLES)]
+    Hypercalls(Hypercalls),
+    /// Say what this host's KVM can do, and how to mend what it cannot
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Doctor),
+    /// One VM, one byte, and how long each part took; for the benchmark
+    #[command(hide = true)]
+    FloorVm,
+}
+
+const RUN_EXAMPLES: &str = "\
+The guest's console is stdin and stdout; the exit status is the guest's. On a terminal Ctrl-C ends
+the VM, Ctrl-A C sends Ctrl-C to the guest, and Ctrl-A A sends Ctrl-A. What comes from a pipe is
+typed as it is, and its end as Ctrl-D, at which the shell powers off.
+
+Examples:
+  paravane run                                    the pv guest's shell
+  echo mem | paravane run                         the same, from a pipe
+  paravane run --cmdline \"run='mem; poweroff 3'\"  commands from the kernel's command line
+  paravane run --mode hvm --mem 1G --stats        the native guest, and what made it exit
+  paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout";
+
+/// Options of `run`.
+#[derive(Debug, Group)]
+pub struct Run {
+    /// The guest: a static ELF64 file with a Paravane note [default: the kernel built in]
+    pub image: Option<PathBuf>,
+    /// How the guest's privileged operations are done
+    #[arg(long, value_name = "MODE", default_value = "pv", value_parser = values::mode())]
+    pub mode: Mode,
+    /// The guest's memory: bytes, or a number with K, M, G or T; 8M at least
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = values::size)]
+    pub mem: u64,
+    /// The guest's processors; this version runs one
+    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = values::cpus)]
+    pub cpus: u32,
+    /// The guest kernel's command line; the kernel built in knows run='COMMANDS' and quiet
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub cmdline: String,
+    /// A file that the guest finds in its memory as its initial ramdisk
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// After the run, print its exits and hypercalls by name to stderr
+    #[arg(long)]
+    pub stats: bool,
+    /// Write each hypercall and port access to a file, a line each
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// End the guest after this many seconds, with status 124; fractions are fine
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    pub timeout: Option<Duration>,
+    /// Print a report as JSON to stdout; the guest's console goes to stderr
+    #[arg(long)]
+    pub json: bool,
+    /// The KVM device node
+    #[arg(long, value_name = "NODE", default_value = hypervisor::vm::NODE)]
+    pub kvm: PathBuf,
+}
+
+const BENCH_EXAMPLES: &str = "\
+Figures are of this host alone; ratios are taken inside one run. Leave the host idle meanwhile.
+
+Examples:
+  paravane bench --quick                          a first look, in seconds
+  paravane bench --json > today.json              steady figures, for a machine";
+
+/// Options of `bench`.
+#[derive(Debug, Group)]
+pub struct Bench {
+    /// Fewer repetitions: seconds instead of minutes, and a wider spread
+    #[arg(long)]
+    pub quick: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Measure only these rows
+    #[arg(long, value_name = "ROW,..", value_delimiter = ',')]
+    pub only: Vec<String>,
+}
+
+const AUDIT_EXAMPLES: &str = "\
+Without a file or --image it audits the pv guest that is built in. `paravane audit --help` explains
+what is counted and why.
+
+Examples:
+  paravane audit --forbid                         0 findings, or status 1
+  paravane audit --image native --all             every privileged instruction of the native guest
+  paravane audit my-kernel.elf --kind pv --json   another image, held to the pv rules";
+
+/// Options of `audit`.
+#[derive(Debug, Group)]
+#[command(group = ArgGroup::new("what").args(["elf", "image"]))]
+pub struct Audit {
+    /// The ELF file to audit
+    pub elf: Option<PathBuf>,
+    /// Audit a guest kernel that is built in [default: pv]
+    #[arg(long)]
+    pub image: Option<Kind>,
+    /// Which rules hold [default: what the image's Paravane note says, or else pv]
+    #[arg(long)]
+    pub kind: Option<Kind>,
+    /// End with status 1 when something forbidden is found
+    #[arg(long)]
+    pub forbid: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// List every finding, those that are allowed included
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// The kinds of image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Makes hypercalls: no privileged or sensitive instruction is allowed
+    Pv,
+    /// Executes privileged instructions: they are only counted
+    Native,
+}
+
+const HYPERCALLS_EXAMPLES: &str = "\
+Examples:
+  paravane hypercalls                             the table
+  paravane hypercalls --markdown > docs/abi.md    the whole document of the interface";
+
+/// Options of `hypercalls`.
+#[derive(Debug, Group)]
+pub struct Hypercalls {
+    /// Print the table as JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print the whole of docs/abi.md
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+const DOCTOR_EXAMPLES: &str = "\
+It opens the KVM node, makes VMs and measures a few exits: under a second. The exit status is 1
+when no guest can run here; each problem comes with its mend.
+
+Examples:
+  paravane doctor
+  paravane doctor --json | jq .problems";
+
+/// Options of `doctor`.
+#[derive(Debug, Group)]
+pub struct Doctor {
+    /// Print the diagnosis as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The KVM device node
+    #[arg(long, value_name = "NODE", default_value = hypervisor::vm::NODE)]
+    pub kvm: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Args::command().debug_assert();
+    }
+}

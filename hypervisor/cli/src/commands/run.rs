@@ -1,0 +1,192 @@
+//! `paravane run`: boots a guest.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+
+use comfy_table::Table;
+use hypercall_abi::Mode;
+use hypervisor::monitor::gates::KvmKind;
+use hypervisor::stats::{Count, Stats};
+use hypervisor::{Config, End, StopReason, doctor};
+use serde::Serialize;
+
+use super::boot::{self, Around, Ran};
+use crate::args::Run;
+use crate::ending::Ending;
+use crate::files;
+use crate::output;
+use crate::status::Failure;
+use crate::stdin;
+
+/// The version of [`Report`] as it is serialized; it rises when a field changes its meaning.
+const SCHEMA: u32 = 1;
+/// Columns of the table of statistics at most.
+const WIDTH: u16 = 80;
+
+/// Boot a guest; the exit status.
+pub fn run(options: &Run, ending: &Ending) -> Result<u8, Failure> {
+    let config = config(options)?;
+    let facts = Facts {
+        image: config.image_name.clone(),
+        mode: options.mode,
+        memory_bytes: options.mem,
+    };
+    let console: Box<dyn Write + Send> = if options.json {
+        Box::new(io::stderr())
+    } else {
+        Box::new(io::stdout())
+    };
+    let input = stdin::source();
+    let around = Around {
+        input,
+        console,
+        trace: trace(options)?,
+        timeout: options.timeout,
+        ending,
+    };
+    let ran = boot::boot(config, around)?;
+    let status = boot::conclude(&ran.outcome, input);
+    let report = Report::of(&ran, status, facts);
+    if options.stats {
+        output::note(&report.table());
+    }
+    if options.json {
+        output::print_json(&report)?;
+    }
+    Ok(status)
+}
+
+fn config(options: &Run) -> Result<Config, Failure> {
+    let mode = options.mode;
+    let mut config = match &options.image {
+        Some(path) => {
+            let mend = "name a static ELF64 file, or none for the kernel that is built in";
+            let bytes = files::read(path, "image", files::LIMIT, mend)?;
+            Config::new(mode, bytes, path.display().to_string())
+        }
+        None => super::built_in(mode),
+    };
+    if let Some(path) = &options.initrd {
+        let mend = "name a file that fits the guest's memory";
+        let limit = options.mem.min(files::LIMIT);
+        config.initrd = Some(files::read(path, "initial ramdisk", limit, mend)?.into());
+    }
+    config.memory_bytes = options.mem;
+    config.command_line = options.cmdline.clone();
+    config.timing = options.stats || options.json;
+    config.kvm_node = options.kvm.clone();
+    Ok(config)
+}
+
+fn trace(options: &Run) -> Result<Option<Box<dyn Write + Send>>, Failure> {
+    let Some(path) = &options.trace else {
+        return Ok(None);
+    };
+    let file = File::create(path).map_err(|error| {
+        Failure::host(format!(
+            "cannot write the trace {}: {error}; name another file",
+            path.display()
+        ))
+    })?;
+    Ok(Some(Box::new(file)))
+}
+
+/// What was run.
+struct Facts {
+    image: String,
+    mode: Mode,
+    memory_bytes: u64,
+}
+
+/// A run, for a machine to read.
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    /// power_off, fault, timeout or signal.
+    end: &'static str,
+    /// The exit status of this process.
+    status: u8,
+    /// What the guest could not go on with.
+    fault: Option<String>,
+    /// Registers and backtrace, unless the guest switched itself off.
+    report: Option<&'a str>,
+    image: String,
+    mode: &'static str,
+    /// What drives KVM on this host.
+    platform: doctor::Platform,
+    /// The kind of gates, in mode pv.
+    gates: Option<KvmKind>,
+    build: &'static str,
+    memory_bytes: u64,
+    run_ns: u64,
+    console_bytes: u64,
+    stats: &'a Stats,
+}
+
+impl<'a> Report<'a> {
+    fn of(ran: &'a Ran, status: u8, facts: Facts) -> Self {
+        let (end, fault) = match &ran.outcome.end {
+            End::PowerOff(_) => ("power_off", None),
+            End::Fault(fault) => ("fault", Some(fault.to_string())),
+            End::Stopped(StopReason::Timeout) => ("timeout", None),
+            End::Stopped(StopReason::Signal(_)) => ("signal", None),
+        };
+        Self {
+            schema: SCHEMA,
+            end,
+            status,
+            fault,
+            report: ran.outcome.report.as_deref(),
+            image: facts.image,
+            mode: facts.mode.name(),
+            platform: doctor::platform(),
+            gates: ran.gates,
+            build: output::BUILD,
+            memory_bytes: facts.memory_bytes,
+            run_ns: u64::try_from(ran.took.as_nanos()).unwrap_or(u64::MAX),
+            console_bytes: ran.outcome.console_bytes,
+            stats: &ran.outcome.stats,
+        }
+    }
+
+    /// Exits and calls by name, for people.
+    fn table(&self) -> String {
+        let gates = self
+            .gates
+            .map_or(String::new(), |kind| format!(", gates for {}", kind.name()));
+        let head = format!(
+            "\n{} in mode {}{gates}; KVM: {}; {} build\nran {:.3} ms, {} exits; times are of this process, without the way to it\n\n",
+            self.image,
+            self.mode,
+            self.platform.name(),
+            self.build,
+            self.run_ns as f64 / 1e6,
+            self.stats.total_exits(),
+        );
+        let mut table = output::table(&["what", "count", "total us", "mean us"], WIDTH);
+        let stats = [("exit", &self.stats.exits), ("call", &self.stats.calls)];
+        for (kind, counts) in stats {
+            add_counts(&mut table, kind, counts);
+        }
+        output::align_right(&mut table, 1..4);
+        head + &output::lines(&mut table)
+    }
+}
+
+/// Rows of counts, the most frequent first.
+fn add_counts(table: &mut Table, kind: &str, counts: &BTreeMap<&'static str, Count>) {
+    let mut rows: Vec<_> = counts.iter().collect();
+    rows.sort_by_key(|(_, count)| std::cmp::Reverse(count.count));
+    for (name, Count { count, total_ns }) in rows {
+        let total_us = *total_ns as f64 / 1e3;
+        let mean_us = total_us / (*count).max(1) as f64;
+        let name = format!("{kind} {name}");
+        table.add_row([
+            name,
+            count.to_string(),
+            format!("{total_us:.1}"),
+            format!("{mean_us:.2}"),
+        ]);
+    }
+}

@@ -1,0 +1,52 @@
+//! The benchmark, by way of the program.
+
+mod common;
+
+use common::{has_kvm, paravane};
+
+#[test]
+fn an_unknown_row_is_a_usage_error_that_lists_the_rows() {
+    let ran = paravane(&["bench", "--only", "nonsense"]).expect(2);
+    let ran = ran.says(&["no row is called nonsense", "null_monitor"]);
+    assert_eq!(ran.out, "");
+}
+
+#[test]
+fn chosen_rows_are_measured() {
+    if !has_kvm() {
+        return;
+    }
+    let only = ["bench", "--quick", "--only", "null_monitor,null_machine"];
+    let ran = paravane(&only).expect(0);
+    assert!(ran.out.contains("null_machine") && !ran.out.contains("page_remap"));
+    // Without a terminal there is no progress bar.
+    assert_eq!(ran.err, "");
+    let json = paravane(&[&only[..], &["--json"]].concat())
+        .expect(0)
+        .json();
+    assert!(json["schema"].is_u64() && json["rows"].as_array().is_some_and(|rows| rows.len() == 2));
+}
+
+#[test]
+fn the_program_alone_greets_and_measures() {
+    if !has_kvm() {
+        return;
+    }
+    let ran = paravane(&[]).expect(0);
+    let greeting = ran.out.find("Paravane 0.").expect("the greeting");
+    let table = ran.out.find("null_monitor").expect("the table");
+    let reading = ran.out.find("How to read it").expect("how to read it");
+    assert!(greeting < table && table < reading);
+}
+
+#[test]
+fn the_floor_s_byte_comes_first() {
+    if !has_kvm() {
+        return;
+    }
+    let ran = paravane(&["floor-vm"]).expect(0);
+    let (byte, times) = ran.out.split_once('\n').expect("two parts");
+    assert_eq!(byte, "P");
+    let times: serde_json::Value = serde_json::from_str(times).expect("JSON");
+    assert!(times["first_byte_ns"].as_u64().is_some_and(|ns| ns > 0));
+}

@@ -1,0 +1,293 @@
+//! Made-up hosts, one for each problem, and the real one.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+mod fake;
+
+use super::*;
+use fake::{Fake, expect};
+
+#[test]
+fn an_unloaded_module_is_named_by_the_processor() {
+    let intel = Fake::new("vmx").open_problem(libc::ENOENT);
+    expect(&intel, "kvm_intel is not loaded", "sudo modprobe kvm_intel");
+    assert!(intel.mend.contains("Intel VT-x in the firmware"));
+    let amd = Fake::new("svm").open_problem(libc::ENOENT);
+    expect(&amd, "kvm_amd is not loaded", "sudo modprobe kvm_amd");
+    let stale = Fake::new("svm").open_problem(libc::ENXIO);
+    expect(&stale, "no driver answers", "sudo modprobe kvm_amd");
+}
+
+#[test]
+fn a_module_that_the_kernel_lacks_is_not_to_be_loaded() {
+    let fake = Fake::new("vmx").file("lib/modules/6.1.0-fake/modules.dep", "kernel/fs/ext4.ko:\n");
+    expect(
+        &fake.open_problem(libc::ENOENT),
+        "built without kvm_intel",
+        "CONFIG_KVM_INTEL",
+    );
+    let dep = "kernel/arch/x86/kvm/kvm-intel.ko.xz: kernel/arch/x86/kvm/kvm.ko.xz\n";
+    let fake = Fake::new("vmx").file("lib/modules/6.1.0-fake/modules.dep", dep);
+    expect(&fake.open_problem(libc::ENOENT), "not loaded", "modprobe");
+}
+
+#[test]
+fn software_kvm_is_offered_where_the_kernel_ships_it() {
+    let dep = "kernel/arch/x86/kvm/kvm-pvm.ko: kernel/arch/x86/kvm/kvm.ko\n";
+    let fake = Fake::new("").file("lib/modules/6.1.0-fake/modules.dep", dep);
+    expect(
+        &fake.open_problem(libc::ENOENT),
+        "kvm_pvm is not loaded",
+        "sudo modprobe kvm_pvm",
+    );
+}
+
+#[test]
+fn bare_metal_without_the_flags_is_sent_to_the_firmware() {
+    let problem = Fake::new("").open_problem(libc::ENOENT);
+    expect(&problem, "neither VMX nor SVM", "firmware settings (BIOS)");
+}
+
+#[test]
+fn a_cloud_guest_without_the_flags_is_sent_to_its_host() {
+    let kvm = Fake::new("hypervisor").under("KVMKVMKVM");
+    expect(&kvm.open_problem(libc::ENOENT), "under KVM", "nested=1");
+    let azure = Fake::new("hypervisor").under("Microsoft Hv");
+    expect(
+        &azure.open_problem(libc::ENOENT),
+        "under Hyper-V",
+        "ExposeVirtualizationExtensions",
+    );
+    let vmware = Fake::new("hypervisor").under("VMwareVMware");
+    expect(&vmware.open_problem(libc::ENOENT), "VMware", "vhv.enable");
+    let xen = Fake::new("hypervisor").under("XenVMMXenVMM");
+    expect(&xen.open_problem(libc::ENOENT), "Xen", "nestedhvm=1");
+    let other = Fake::new("hypervisor");
+    expect(&other.open_problem(libc::ENOENT), "a hypervisor", "nested");
+}
+
+#[test]
+fn a_container_is_given_the_device() {
+    let fake = Fake::new("vmx")
+        .file("sys/module/kvm_intel/refcnt", "0")
+        .file(".dockerenv", "");
+    let problem = fake.open_problem(libc::ENOENT);
+    expect(&problem, "this container (docker)", "`--device /dev/kvm`");
+    expect(
+        &fake.open_problem(libc::EPERM),
+        "device policy",
+        "--device /dev/kvm",
+    );
+    expect(
+        &fake.open_problem(libc::EACCES),
+        "no permission",
+        "--group-add",
+    );
+    expect(
+        &fake.open_problem(libc::EISDIR),
+        "is a directory",
+        "--device /dev/kvm",
+    );
+}
+
+#[test]
+fn a_container_whose_host_has_not_loaded_kvm_needs_both() {
+    let fake = Fake::new("svm").file("run/.containerenv", "");
+    let problem = fake.open_problem(libc::ENOENT);
+    expect(&problem, "kvm_amd is not loaded", "container's host");
+    assert!(problem.mend.contains("--device /dev/kvm"));
+}
+
+#[test]
+fn containers_are_told_apart() {
+    let kind = |fake: Fake| fake.host.facts().container;
+    assert_eq!(kind(Fake::new("")), None);
+    let cgroup = "0::/docker/0123456789abcdef\n";
+    assert_eq!(
+        kind(Fake::new("").file("proc/1/cgroup", cgroup)).as_deref(),
+        Some("docker")
+    );
+    let nspawn = Fake::new("").file("run/systemd/container", "systemd-nspawn\n");
+    assert_eq!(kind(nspawn).as_deref(), Some("systemd-nspawn"));
+    let pod = Fake::new("").file("var/run/secrets/kubernetes.io/x", "");
+    assert_eq!(kind(pod).as_deref(), Some("kubernetes"));
+}
+
+#[test]
+fn a_loaded_kvm_without_a_node_needs_only_the_node() {
+    let fake = Fake::new("vmx").file("proc/misc", "232 kvm\n236 device-mapper\n");
+    expect(
+        &fake.open_problem(libc::ENOENT),
+        "though KVM is loaded",
+        "mknod -m 0666 /dev/kvm c 10 232",
+    );
+}
+
+#[test]
+fn a_mistyped_node_is_corrected() {
+    let mut fake = Fake::new("vmx").file("dev/kvm", "");
+    fake.host.node = PathBuf::from("/dev/kmv");
+    expect(
+        &fake.open_problem(libc::ENOENT),
+        "no /dev/kmv",
+        "name /dev/kvm",
+    );
+}
+
+#[test]
+fn no_permission_names_the_group_and_the_rule() {
+    let problem = Fake::new("vmx").open_problem(libc::EACCES);
+    expect(&problem, "no permission", "sudo usermod -aG kvm $USER");
+    let rule = r#"KERNEL=="kvm", GROUP="kvm", MODE="0666""#;
+    assert!(problem.mend.contains(rule), "{problem:?}");
+    let mut fake = Fake::new("vmx").file("node", "");
+    fake.host.node = fake.host.root.join("node");
+    let closed = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(&fake.host.node, closed).expect("a mode");
+    let problem = fake.open_problem(libc::EACCES);
+    expect(&problem, "mode 0600", "let users in with the udev rule");
+}
+
+#[test]
+fn other_causes_are_told_apart() {
+    let fake = Fake::new("vmx");
+    expect(&fake.open_problem(libc::EBUSY), "is busy", "VirtualBox");
+    expect(
+        &fake.open_problem(libc::EMFILE),
+        "too many files",
+        "ulimit -n",
+    );
+    expect(
+        &fake.open_problem(libc::EPERM),
+        "device policy",
+        "DeviceAllow",
+    );
+    expect(&fake.open_problem(libc::EIO), "did not open", "dmesg");
+}
+
+#[test]
+fn a_vm_that_cannot_be_created_says_why() {
+    let problem = |errno| kvm::create_problem("VM", &io::Error::from_raw_os_error(errno));
+    expect(&problem(libc::ENOMEM), "cannot create a VM", "memory");
+    expect(&problem(libc::EBUSY), "cannot create a VM", "VirtualBox");
+    expect(&problem(libc::EMFILE), "cannot create a VM", "ulimit");
+    expect(&problem(libc::EPERM), "cannot create a VM", "seccomp");
+    expect(&problem(libc::EINVAL), "cannot create a VM", "dmesg");
+    let text = explain_create_error("vCPU", &io::Error::from_raw_os_error(libc::ENOMEM));
+    assert!(text.starts_with("KVM cannot create a vCPU"), "{text}");
+}
+
+#[test]
+fn another_api_version_is_an_error() {
+    assert_eq!(kvm::version_problem(12), None);
+    let problem = kvm::version_problem(10).expect("a problem");
+    expect(&problem, "version 10, not 12", "upstream Linux");
+}
+
+#[test]
+fn a_guest_that_does_not_run_points_at_the_hypervisor_above() {
+    let failed = exit::ExitError::Ran("FailEntry(7, 0)".into());
+    let nested = Fake::new("vmx hypervisor").under("KVMKVMKVM").host.facts();
+    let problem = kvm::run_problem(&failed, &nested);
+    expect(&problem, "FailEntry(7, 0)", "hypervisor above");
+    let metal = Fake::new("vmx").host.facts();
+    expect(&kvm::run_problem(&failed, &metal), "FailEntry", "dmesg");
+}
+
+#[test]
+fn the_module_tells_the_platform_before_the_flags_do() {
+    let platform = |fake: Fake| kvm::platform(&fake.host.facts());
+    let pvm = Fake::new("svm hypervisor").file("sys/module/kvm_pvm/refcnt", "0");
+    assert_eq!(platform(pvm), Platform::KvmPvm);
+    assert_eq!(platform(Fake::new("svm")), Platform::Svm);
+    assert_eq!(platform(Fake::new("vmx")), Platform::Vmx);
+    assert_eq!(platform(Fake::new("")), Platform::Unknown);
+}
+
+#[test]
+fn huge_pages_that_are_off_are_a_warning() {
+    let path = "sys/kernel/mm/transparent_hugepage/enabled";
+    let off = Fake::new("")
+        .file(path, "always madvise [never]\n")
+        .host
+        .facts();
+    assert_eq!(off.huge_pages.as_deref(), Some("never"));
+    assert_eq!(host::warnings(&off)[0].severity, Severity::Warning);
+    let on = Fake::new("")
+        .file(path, "always [madvise] never\n")
+        .host
+        .facts();
+    assert!(host::warnings(&on).is_empty());
+}
+
+#[test]
+fn an_empty_host_is_examined_all_the_same() {
+    let fake = Fake::new("");
+    fs::remove_dir_all(&fake.host.root).expect("the made-up tree");
+    let mut host = fake.host.clone();
+    host.node = host.root.join("dev/kvm");
+    let diagnosis = examine_host(&host);
+    assert!(!diagnosis.usable());
+    assert_eq!(diagnosis.host.nested, None);
+    assert!(diagnosis.first_error().is_some());
+    assert!(render(&diagnosis).starts_with("this host cannot run guests yet"));
+}
+
+#[test]
+fn errors_come_before_warnings() {
+    let path = "sys/kernel/mm/transparent_hugepage/enabled";
+    let mut fake = Fake::new("vmx").file(path, "always madvise [never]\n");
+    fake.host.node = fake.host.root.join("absent");
+    let diagnosis = examine_host(&fake.host);
+    let severities: Vec<_> = diagnosis.problems.iter().map(|p| p.severity).collect();
+    assert_eq!(severities, [Severity::Error, Severity::Warning]);
+    let error = diagnosis.first_error().expect("an error");
+    assert!(error.contains("kvm_intel"), "{error}");
+    let warned = Diagnosis {
+        problems: diagnosis.problems[1..].to_vec(),
+        ..diagnosis
+    };
+    assert!(warned.usable());
+    assert_eq!(warned.first_error(), None);
+}
+
+#[test]
+fn a_node_that_is_something_else_is_told() {
+    let diagnosis = examine(Path::new("/dev/null"));
+    let error = diagnosis.first_error().expect("an error");
+    assert!(error.contains("/dev/null is not KVM's node"), "{error}");
+    assert!(diagnosis.kvm.is_none());
+}
+
+#[test]
+fn a_path_that_no_node_can_have_is_an_error() {
+    let diagnosis = examine(Path::new("/dev/k\0vm"));
+    assert!(!diagnosis.usable());
+}
+
+#[test]
+fn this_host_runs_a_guest() {
+    if std::env::var("PARAVANE_NO_KVM").as_deref() == Ok("1") {
+        println!("PARAVANE_NO_KVM=1: this test does nothing");
+        return;
+    }
+    let mut diagnosis = examine(Path::new("/dev/kvm"));
+    diagnosis.gates = Some(vec![GateReport {
+        tier: 2,
+        mechanism: "a made-up gate".into(),
+        cost_ns: Some(1.5),
+        slot: "machine".into(),
+    }]);
+    let text = render(&diagnosis);
+    println!("{text}");
+    assert!(diagnosis.usable(), "{text}");
+    let kvm = diagnosis.kvm.expect("KVM's facts");
+    let exit = kvm.bare_exit.expect("a measured exit");
+    assert!(exit.min_ns > 0 && exit.min_ns <= exit.median_ns && exit.median_ns <= exit.p90_ns);
+    assert_ne!(kvm.platform, Platform::Unknown);
+    assert!(kvm.tsc_khz.is_some_and(|khz| khz > 100_000));
+    assert!(text.contains("a made-up gate"));
+}

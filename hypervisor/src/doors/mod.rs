@@ -1,0 +1,4 @@
+//! The ways from a guest's instruction to a verb of `machine`.
+
+pub mod call;
+pub mod port;

@@ -1,0 +1,41 @@
+//! What the virtual machine can do: state and verbs, one file a topic.
+//!
+//! Every door (a call, a trapped port, later a trapped instruction) ends in a verb here, so the
+//! semantics exist once.
+
+pub mod console;
+mod irq;
+mod mmu;
+mod null;
+pub mod power;
+mod time;
+
+use hypercall_abi::GuestVirt;
+
+pub use console::{Console, Input};
+pub use power::Power;
+
+/// The state behind the verbs.
+#[derive(Debug)]
+pub struct Machine {
+    /// The console.
+    pub console: Console,
+    /// The power switch.
+    pub power: Power,
+    /// Entries that the guest has named for its events, until the monitor has them.
+    pub event_entries: Option<GuestVirt>,
+    /// How many batch entries the last drain ran.
+    pub drained: u64,
+}
+
+impl Machine {
+    /// A machine that is on.
+    pub fn new(console: Console) -> Self {
+        Self {
+            console,
+            power: Power::default(),
+            event_entries: None,
+            drained: 0,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The report on a guest that cannot go on.
+
+use std::fmt::Write as _;
+
+use kvm_bindings::{kvm_regs, kvm_sregs};
+
+use crate::loader::{Symbols, backtrace};
+use crate::vm::Vm;
+
+/// Frames of a backtrace at most.
+const FRAMES: usize = 32;
+/// Instruction bytes shown.
+const BYTES: usize = 16;
+
+impl Vm {
+    /// Registers, instruction bytes and a symbolized backtrace, as text.
+    pub(crate) fn report(&self) -> String {
+        let (Ok(regs), Ok(sregs)) = (self.vcpu.get_regs(), self.vcpu.get_sregs()) else {
+            return "the registers cannot be read".to_owned();
+        };
+        if is_reset(&regs, &sregs) {
+            return "the registers are lost: this KVM (on SVM) resets a processor that shuts down\n"
+                .to_owned();
+        }
+        let mut text = String::new();
+        let symbols = Symbols::read(&self.image);
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "at {:#018x} {}", regs.rip, symbols.describe(regs.rip));
+        registers(&mut text, &regs, &sregs);
+        let _ = writeln!(text, "code {}", self.instruction_bytes(regs.rip));
+        let addresses = backtrace::walk(regs.rip, regs.rbp, |at| self.read_virtual(at), FRAMES);
+        for line in backtrace::render(&addresses, &symbols) {
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+
+    fn instruction_bytes(&self, rip: u64) -> String {
+        let bytes: Vec<String> = (0..BYTES as u64)
+            .map_while(|offset| self.read_virtual_byte(rip.checked_add(offset)?))
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        if bytes.is_empty() {
+            "(not mapped)".to_owned()
+        } else {
+            bytes.join(" ")
+        }
+    }
+
+    fn read_virtual_byte(&self, at: u64) -> Option<u8> {
+        let phys = self.translate(at)?;
+        let mut byte = [0];
+        self.memory.get(phys, &mut byte).then_some(byte[0])
+    }
+
+    fn read_virtual(&self, at: u64) -> Option<u64> {
+        let mut word = [0; 8];
+        for (offset, byte) in word.iter_mut().enumerate() {
+            *byte = self.read_virtual_byte(at.checked_add(offset as u64)?)?;
+        }
+        Some(u64::from_le_bytes(word))
+    }
+
+    fn translate(&self, at: u64) -> Option<u64> {
+        let answer = self.vcpu.translate_gva(at).ok()?;
+        (answer.valid != 0).then_some(answer.physical_address)
+    }
+}
+
+/// Whether the processor stands where a reset leaves it (SDM vol. 3, 9.1.4). No guest here ever does:
+/// each starts in 64-bit mode.
+fn is_reset(regs: &kvm_regs, sregs: &kvm_sregs) -> bool {
+    regs.rip == 0xfff0 && sregs.cs.base == 0xffff_0000 && sregs.efer == 0
+}
+
+fn registers(text: &mut String, r: &kvm_regs, s: &kvm_sregs) {
+    let rows: [[(&str, u64); 4]; 6] = [
+        [
+            ("rax", r.rax),
+            ("rbx", r.rbx),
+            ("rcx", r.rcx),
+            ("rdx", r.rdx),
+        ],
+        [
+            ("rsi", r.rsi),
+            ("rdi", r.rdi),
+            ("rbp", r.rbp),
+            ("rsp", r.rsp),
+        ],
+        [("r8", r.r8), ("r9", r.r9), ("r10", r.r10), ("r11", r.r11)],
+        [
+            ("r12", r.r12),
+            ("r13", r.r13),
+            ("r14", r.r14),
+            ("r15", r.r15),
+        ],
+        [
+            ("rip", r.rip),
+            ("flags", r.rflags),
+            ("cr0", s.cr0),
+            ("cr2", s.cr2),
+        ],
+        [
+            ("cr3", s.cr3),
+            ("cr4", s.cr4),
+            ("efer", s.efer),
+            ("cs", u64::from(s.cs.selector)),
+        ],
+    ];
+    for row in rows {
+        let words: Vec<String> = row
+            .iter()
+            .map(|(name, value)| format!("{name:<5} {value:016x}"))
+            .collect();
+        let _ = writeln!(text, "{}", words.join("  "));
+    }
+}

@@ -1,0 +1,48 @@
+//! Counts of exits and calls, by name.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// How often something happened, and how long it took in the hypervisor's process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// How often.
+    pub count: u64,
+    /// How long in all, in nanoseconds; 0 unless timing was asked for.
+    pub total_ns: u64,
+}
+
+impl Count {
+    fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.total_ns += u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    }
+}
+
+/// What a virtual machine did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Exits to the hypervisor's process, by kind.
+    pub exits: BTreeMap<&'static str, Count>,
+    /// Calls that left the virtual machine, by name; batch entries included.
+    pub calls: BTreeMap<&'static str, Count>,
+}
+
+impl Stats {
+    /// Count an exit.
+    pub fn exit(&mut self, kind: &'static str, took: Duration) {
+        self.exits.entry(kind).or_default().add(took);
+    }
+
+    /// Count a call.
+    pub fn call(&mut self, name: &'static str, took: Duration) {
+        self.calls.entry(name).or_default().add(took);
+    }
+
+    /// All exits.
+    pub fn total_exits(&self) -> u64 {
+        self.exits.values().map(|count| count.count).sum()
+    }
+}

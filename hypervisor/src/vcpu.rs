@@ -1,0 +1,188 @@
+//! The run loop: enter the guest, and lead each exit to its door.
+
+use std::io;
+use std::time::Instant;
+
+use hypercall_abi::layout;
+use kvm_ioctls::{SyncReg, VcpuExit};
+
+use crate::error::{GuestFault, HostError};
+use crate::kvm_run;
+use crate::monitor;
+use crate::stop::StopReason;
+use crate::vm::Vm;
+
+/// How a run ended, short of a host error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The guest switched itself off with a status.
+    PowerOff(u8),
+    /// The guest cannot go on.
+    Fault(GuestFault),
+    /// The run was ended from outside.
+    Stopped(StopReason),
+}
+
+/// What the guest left for.
+enum Exit {
+    Call { rip: Option<u64> },
+    Done,
+    Fault(GuestFault),
+    Breakpoint,
+}
+
+impl Vm {
+    /// Run the guest until it ends.
+    pub(crate) fn run_loop(&mut self) -> Result<End, HostError> {
+        self.vcpu.set_sync_valid_reg(SyncReg::Register);
+        let stop = self.stop.clone();
+        let _running = stop.running();
+        loop {
+            if let Some(reason) = stop.reason() {
+                self.flush_ring();
+                return Ok(End::Stopped(reason));
+            }
+            let exit = self.enter()?;
+            let start = self.door.timing.then(Instant::now);
+            let (kind, fault) = match exit {
+                Exit::Call { rip } => ("call", self.call(rip)?.err()),
+                Exit::Done => (self.last_exit, None),
+                Exit::Breakpoint => ("breakpoint at CPL 0", self.inject_breakpoint()?),
+                Exit::Fault(fault) => ("fault", Some(fault)),
+            };
+            self.shared.count_exit();
+            self.door.stats.exit(
+                kind,
+                start.map_or(std::time::Duration::ZERO, |start| start.elapsed()),
+            );
+            if let Some(fault) = fault {
+                self.flush_ring();
+                return Ok(End::Fault(fault));
+            }
+            if let Some(error) = self.machine.console.take_failure() {
+                return Err(HostError::Output(error));
+            }
+            if let Some(status) = self.machine.power.status() {
+                return Ok(End::PowerOff(status));
+            }
+        }
+    }
+
+    /// Enter the guest; port accesses are done before this returns.
+    fn enter(&mut self) -> Result<Exit, HostError> {
+        self.last_exit = "interrupted";
+        let exit = match self.vcpu.run() {
+            Ok(VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _)) => Exit::Call { rip: None },
+            Ok(VcpuExit::MmioWrite(at, _))
+                if at == layout::DOORBELL_PHYS + layout::DOORBELL_NO_ENTRIES =>
+            {
+                let entry = self.vcpu.sync_regs_mut().regs.rsp;
+                let rip = monitor::interrupted_rip(&self.memory);
+                Exit::Fault(GuestFault::NoEntries { entry, rip })
+            }
+            Ok(VcpuExit::IoOut(layout::CALL_PORT, _)) if self.call_done.is_some() => Exit::Call {
+                rip: self.call_done,
+            },
+            Ok(VcpuExit::IoOut(layout::FAULT_PORT, data)) if self.call_done.is_some() => {
+                Exit::Fault(GuestFault::Monitor {
+                    vector: u32::from(data.first().copied().unwrap_or(0)),
+                })
+            }
+            Ok(VcpuExit::IoOut(port, data)) => {
+                self.last_exit = "port write";
+                if let Some(trace) = &mut self.door.trace {
+                    trace.event(format_args!("out {port:#x} {data:x?}"));
+                }
+                self.ports
+                    .write(&mut self.machine, port, data)
+                    .map_or_else(Exit::Fault, |()| Exit::Done)
+            }
+            Ok(VcpuExit::IoIn(port, data)) => {
+                self.last_exit = "port read";
+                let answer = self.ports.read(&mut self.machine, port, data);
+                if let Some(trace) = &mut self.door.trace {
+                    trace.event(format_args!("in {port:#x} {data:x?}"));
+                }
+                answer.map_or_else(Exit::Fault, |()| Exit::Done)
+            }
+            Ok(VcpuExit::MmioWrite(at, data)) => Exit::Fault(GuestFault::Mmio {
+                at,
+                width: data.len(),
+                write: true,
+            }),
+            Ok(VcpuExit::MmioRead(at, data)) => Exit::Fault(GuestFault::Mmio {
+                at,
+                width: data.len(),
+                write: false,
+            }),
+            Ok(VcpuExit::Shutdown) => Exit::Fault(GuestFault::TripleFault),
+            Ok(VcpuExit::Hlt) => Exit::Fault(GuestFault::Halted),
+            Ok(VcpuExit::FailEntry(reason, _)) => Exit::Fault(GuestFault::Entry { reason }),
+            Ok(VcpuExit::InternalError) => match kvm_run::internal_error(self.vcpu.get_kvm_run()) {
+                // kvm_pvm interprets CPL 0 and does not know int3 there; the processor would raise #BP.
+                GuestFault::Emulation { bytes } if bytes.first() == Some(&0xcc) => Exit::Breakpoint,
+                fault => Exit::Fault(fault),
+            },
+            Ok(VcpuExit::Intr) => Exit::Done,
+            Ok(other) => Exit::Fault(GuestFault::Exit(format!("{other:?}"))),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Exit::Done,
+            Err(error) => {
+                let source = io::Error::from_raw_os_error(error.errno());
+                return Err(HostError::Kvm {
+                    what: "run the virtual processor",
+                    source,
+                });
+            }
+        };
+        Ok(exit)
+    }
+
+    /// A tier-2 call: its registers are in the run page, and its result goes back there.
+    fn call(&mut self, rip: Option<u64>) -> Result<Result<(), GuestFault>, HostError> {
+        let regs = self.vcpu.sync_regs_mut().regs;
+        let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+        let tail = self.shared.ring_tail();
+        let word = match self
+            .door
+            .call(&mut self.machine, &self.memory, tail, regs.rax, &args)
+        {
+            Ok(word) => word,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        self.shared.set_ring_head(self.door.head);
+        self.apply_event_entries()?;
+
+        let back = &mut self.vcpu.sync_regs_mut().regs;
+        back.rax = word;
+        if let Some(rip) = rip {
+            // At an `out` exit RIP may still be at the instruction.
+            back.rip = rip;
+        } else if cfg!(debug_assertions) {
+            // The gate may clobber these: show a guest that relies on them.
+            back.rcx = 0xbad_c0de;
+            back.r11 = 0xbad_c0de;
+        }
+        self.vcpu.set_sync_dirty_reg(SyncReg::Register);
+        Ok(Ok(()))
+    }
+
+    /// What still waits in the ring belongs before a report; a corrupt ring has nothing to say.
+    fn flush_ring(&mut self) {
+        let tail = self.shared.ring_tail();
+        let _ = self.door.drain(&mut self.machine, &self.memory, tail);
+    }
+
+    /// Raise #BP as the processor does: the return address is behind the instruction.
+    fn inject_breakpoint(&mut self) -> Result<Option<GuestFault>, HostError> {
+        let fail = HostError::kvm("inject a breakpoint");
+        let mut regs = self.vcpu.get_regs().map_err(&fail)?;
+        regs.rip = regs.rip.wrapping_add(1);
+        let mut events = self.vcpu.get_vcpu_events().map_err(&fail)?;
+        events.exception.injected = 1;
+        events.exception.nr = 3;
+        events.exception.has_error_code = 0;
+        self.vcpu.set_regs(&regs).map_err(&fail)?;
+        self.vcpu.set_vcpu_events(&events).map_err(&fail)?;
+        Ok(None)
+    }
+}

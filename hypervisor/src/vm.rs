@@ -1,0 +1,364 @@
+//! A virtual machine: built from a configuration, run to its end, torn down.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use hypercall_abi::shared::ClockScale;
+use hypercall_abi::{Mode, Vector, layout};
+use kvm_bindings::{
+    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_APIC_BUS_CYCLES_NS, kvm_enable_cap, kvm_msi,
+};
+use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
+
+use crate::boot::{self, Facts};
+use crate::config::Config;
+use crate::doctor;
+use crate::doors::call::CallDoor;
+use crate::doors::port::Ports;
+use crate::error::HostError;
+use crate::machine::{Console, Input, Machine};
+use crate::memory::Memory;
+use crate::monitor::gates::KvmKind;
+use crate::monitor::{self};
+use crate::processor;
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::stop::Stop;
+use crate::trace::Trace;
+use crate::vcpu::End;
+use crate::vendor::Vendors;
+
+/// The device that gives access to KVM.
+pub const NODE: &str = "/dev/kvm";
+
+/// A virtual machine that has not ended yet.
+///
+/// Fields are in the order in which they must be dropped: the processor, the machine, and then the
+/// memory that both know.
+#[derive(Debug)]
+pub struct Vm {
+    pub(crate) vcpu: VcpuFd,
+    fd: Arc<VmFd>,
+    pub(crate) shared: Shared,
+    pub(crate) machine: Machine,
+    pub(crate) ports: Ports,
+    pub(crate) door: CallDoor,
+    pub(crate) stop: Stop,
+    pub(crate) call_done: Option<u64>,
+    pub(crate) last_exit: &'static str,
+    pub(crate) image: Cow<'static, [u8]>,
+    kind: Option<KvmKind>,
+    input: Input,
+    pub(crate) memory: Memory,
+}
+
+/// How a run ended and what happened in it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// Exits and calls.
+    pub stats: Stats,
+    /// Registers, instruction and backtrace, when the guest did not switch itself off.
+    pub report: Option<String>,
+    /// Bytes that the guest wrote to its console.
+    pub console_bytes: u64,
+}
+
+/// Types at the console of a running virtual machine; clones type at the same one.
+#[derive(Clone, Debug)]
+pub struct Keyboard {
+    input: Input,
+    interrupter: Interrupter,
+}
+
+/// Raises interrupts in a virtual machine, from any thread; clones raise them in the same one.
+#[derive(Clone, Debug)]
+pub struct Interrupter(Arc<VmFd>);
+
+impl Interrupter {
+    /// Raise a vector on the local APIC of the first processor. False while that is off.
+    pub fn raise(&self, vector: Vector) -> bool {
+        let msi = kvm_msi {
+            address_lo: layout::APIC_PHYS as u32, // to local APIC 0, fixed, edge (SDM vol. 3, 11.11)
+            data: u32::from(vector.number()),
+            ..Default::default()
+        };
+        self.0.signal_msi(msi).is_ok_and(|delivered| delivered > 0)
+    }
+}
+
+impl Keyboard {
+    /// Type bytes; returns how many the console had room for.
+    pub fn type_bytes(&self, bytes: &[u8]) -> usize {
+        let taken = self.input.push(bytes);
+        // Not delivered only while the local APIC is off: then the guest looks at its console when
+        // it turns it on.
+        if let Some(vector) = Vector::new(layout::CONSOLE_VECTOR) {
+            self.interrupter.raise(vector);
+        }
+        taken
+    }
+}
+
+/// Open KVM and check what Paravane needs of it.
+///
+/// # Errors
+/// [`HostError::NoKvm`] and [`HostError::Capability`], each with its mend.
+pub fn open_kvm() -> Result<Kvm, HostError> {
+    open_kvm_at(Path::new(NODE))
+}
+
+/// As [`open_kvm`], by another name of the device.
+///
+/// # Errors
+/// As [`open_kvm`].
+pub fn open_kvm_at(node: &Path) -> Result<Kvm, HostError> {
+    let path = std::ffi::CString::new(node.as_os_str().as_bytes()).unwrap_or_default();
+    let kvm = Kvm::new_with_path(path).map_err(|error| {
+        let error = std::io::Error::from_raw_os_error(error.errno());
+        HostError::NoKvm(doctor::explain_open_error(node, &error))
+    })?;
+    if kvm.get_api_version() < 0 {
+        return Err(HostError::NoKvm(doctor::explain_not_kvm(node)));
+    }
+    let needs = [
+        (
+            Cap::SyncRegs,
+            "KVM_CAP_SYNC_REGS",
+            "use Linux 4.17 or newer",
+        ),
+        (
+            Cap::SplitIrqchip,
+            "KVM_CAP_SPLIT_IRQCHIP",
+            "use Linux 4.5 or newer",
+        ),
+        (
+            Cap::SignalMsi,
+            "KVM_CAP_SIGNAL_MSI",
+            "use Linux 3.5 or newer",
+        ),
+        (
+            Cap::GetTscKhz,
+            "KVM_CAP_GET_TSC_KHZ",
+            "use Linux 2.6.39 or newer on a host with a stable TSC",
+        ),
+    ];
+    for (capability, name, mend) in needs {
+        if !kvm.check_extension(capability) {
+            return Err(HostError::Capability { name, mend });
+        }
+    }
+    Ok(kvm)
+}
+
+impl Vm {
+    /// Build a virtual machine whose console writes to `out`.
+    ///
+    /// # Errors
+    /// [`HostError`], for the host's and the configuration's part.
+    pub fn new(config: Config, out: Box<dyn Write + Send>) -> Result<Self, HostError> {
+        if matches!(config.mode, Mode::Trap | Mode::Patch) {
+            return Err(HostError::Mode(config.mode));
+        }
+        let kvm = open_kvm_at(&config.kvm_node)?;
+        let fd = kvm
+            .create_vm()
+            .map_err(HostError::kvm("create a virtual machine"))?;
+        let memory = Memory::new(config.memory_bytes)?;
+        memory.register(&fd)?;
+        split_irqchip(&fd)?;
+        let mut vcpu = fd
+            .create_vcpu(0)
+            .map_err(HostError::kvm("create a virtual processor"))?;
+        vcpu.set_cpuid2(&processor::cpuid(&kvm)?)
+            .map_err(HostError::kvm("set the processor's features"))?;
+
+        let mut installed = monitor::install(&memory, None, boot::ROOT)?;
+        let tsc_khz = vcpu
+            .get_tsc_khz()
+            .map_err(HostError::kvm("read the TSC's frequency"))?;
+        let facts = Facts {
+            tsc_khz,
+            apic_timer_hz: apic_timer_hz(&fd),
+        };
+        let start = boot::load(&memory, &config, &installed, facts)?;
+
+        let fail = HostError::kvm("set the processor's registers");
+        let blank = vcpu.get_sregs().map_err(&fail)?;
+        let mut regs = processor::entry_registers(start.entry);
+        let mut kind = None;
+        if config.mode == Mode::Pv {
+            let found = probe(&mut vcpu, &blank, start.root)?;
+            kind = Some(found);
+            installed = monitor::install(&memory, kind, start.root)?;
+            processor::set_syscall(
+                &vcpu,
+                found,
+                installed.syscall_target,
+                installed.syscall_target_32,
+            )?;
+            regs = processor::deprivileged(regs);
+        }
+        let system = processor::system_registers(
+            blank,
+            config.mode,
+            kind.unwrap_or(KvmKind::Hardware),
+            start.root,
+        );
+        vcpu.set_sregs(&system).map_err(&fail)?;
+        vcpu.set_regs(&regs).map_err(&fail)?;
+        if config.mode == Mode::Pv {
+            let mut apic = vcpu.get_lapic().map_err(&fail)?;
+            processor::apic_registers(&mut apic);
+            vcpu.set_lapic(&apic).map_err(&fail)?;
+        }
+
+        let shared =
+            Shared::new(&memory, installed.shared).ok_or(HostError::MemorySize { bytes: 0 })?;
+        shared.start(ClockScale::new(tsc_khz, processor::time_stamp(&vcpu)?).unwrap_or_default());
+        let input = Input::default();
+        Ok(Self {
+            vcpu,
+            fd: Arc::new(fd),
+            shared,
+            machine: Machine::new(Console::new(out, input.clone())),
+            ports: Ports::default(),
+            door: CallDoor {
+                mode: config.mode,
+                vendors: Vendors::default(),
+                stats: Stats::default(),
+                timing: config.timing,
+                trace: None,
+                ring: installed.ring,
+                head: 0,
+            },
+            stop: Stop::default(),
+            call_done: (config.mode == Mode::Pv).then_some(installed.call_done),
+            last_exit: "interrupted",
+            image: config.image,
+            kind,
+            input,
+            memory,
+        })
+    }
+
+    /// The vendor calls, to register more.
+    pub fn vendors(&mut self) -> &mut Vendors {
+        &mut self.door.vendors
+    }
+
+    /// Write every call and port access to a trace.
+    pub fn trace_to(&mut self, out: Box<dyn Write + Send>) {
+        self.door.trace = Some(Trace::new(out));
+    }
+
+    /// A handle that ends the run.
+    pub fn stop_handle(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// A handle that types at the console.
+    pub fn keyboard(&self) -> Keyboard {
+        Keyboard {
+            input: self.input.clone(),
+            interrupter: self.interrupter(),
+        }
+    }
+
+    /// A handle that raises interrupts.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter(Arc::clone(&self.fd))
+    }
+
+    /// The kind of KVM that the probe found; `None` in modes without a monitor.
+    pub fn kvm_kind(&self) -> Option<KvmKind> {
+        self.kind
+    }
+
+    /// Run the guest until it ends.
+    ///
+    /// # Errors
+    /// [`HostError`], when the host cannot go on.
+    pub fn run(&mut self) -> Result<Outcome, HostError> {
+        let end = self.run_loop()?;
+        let report = (!matches!(end, End::PowerOff(_))).then(|| self.report());
+        if let Some(trace) = &mut self.door.trace {
+            trace.event(format_args!("end {end:?}"));
+            trace.finish().map_err(HostError::Trace)?;
+        }
+        if let Some(error) = self.machine.console.take_failure() {
+            return Err(HostError::Output(error));
+        }
+        let stats = std::mem::take(&mut self.door.stats);
+        Ok(Outcome {
+            end,
+            stats,
+            report,
+            console_bytes: self.machine.console.written(),
+        })
+    }
+
+    /// Have the monitor know the event entries that the guest has named.
+    pub(crate) fn apply_event_entries(&mut self) -> Result<(), HostError> {
+        match self.machine.event_entries.take() {
+            Some(first) => monitor::set_event_entries(&self.memory, first),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The local APIC in the kernel, and no other interrupt controller: the others cost milliseconds to
+/// tear down and nothing here needs them.
+fn split_irqchip(fd: &VmFd) -> Result<(), HostError> {
+    const IOAPIC_PINS: u64 = 24;
+    let cap = kvm_enable_cap {
+        cap: KVM_CAP_SPLIT_IRQCHIP,
+        args: [IOAPIC_PINS, 0, 0, 0],
+        ..Default::default()
+    };
+    fd.enable_cap(&cap)
+        .map_err(HostError::kvm("create a local APIC (split irqchip)"))
+}
+
+/// The APIC timer's frequency: KVM's bus runs at 1 GHz unless it says otherwise.
+fn apic_timer_hz(fd: &VmFd) -> u64 {
+    let cycle_ns = fd.check_extension_raw(u64::from(KVM_CAP_X86_APIC_BUS_CYCLES_NS));
+    1_000_000_000 / u64::try_from(cycle_ns).unwrap_or(1).max(1)
+}
+
+/// Find the kind of KVM: execute SYSCALL at CPL 3 and see at what level its target runs. The pads
+/// hold the instructions; the target's store exits.
+fn probe(
+    vcpu: &mut VcpuFd,
+    blank: &kvm_bindings::kvm_sregs,
+    root: u64,
+) -> Result<KvmKind, HostError> {
+    let fail = HostError::kvm("probe the kind of KVM");
+    let sregs = processor::system_registers(*blank, Mode::Pv, KvmKind::Software, root);
+    vcpu.set_sregs(&sregs).map_err(&fail)?;
+    let entry = layout::PAD_PAGE + layout::PAD_ENTER_USER;
+    vcpu.set_regs(&processor::entry_registers(entry))
+        .map_err(&fail)?;
+    let arrive = layout::PAD_PAGE + layout::PAD_SYSCALL;
+    processor::set_syscall(vcpu, KvmKind::Software, arrive, arrive)?;
+    match vcpu.run().map_err(&fail)? {
+        VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _) => {}
+        other => {
+            let what = format!("unexpected exit {other:?} from the probe");
+            return Err(HostError::Kvm {
+                what: "probe the kind of KVM",
+                source: std::io::Error::other(what),
+            });
+        }
+    }
+    let at = vcpu.get_sregs().map_err(&fail)?;
+    Ok(if at.cs.dpl == 0 {
+        KvmKind::Hardware
+    } else {
+        KvmKind::Software
+    })
+}

@@ -1,0 +1,99 @@
+//! GDT, IDT and TSS (SDM vol. 3, chapters 3, 6 and 8).
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
+
+use crate::entry;
+
+/// Tables that the processor reads, and that only `load` writes.
+#[repr(C, align(16))]
+struct Tables {
+    gdt: UnsafeCell<[u64; 8]>,
+    idt: UnsafeCell<[[u64; 2]; 64]>,
+    tss: UnsafeCell<[u32; 26]>,
+}
+
+// SAFETY: `load` writes the tables once, before interrupts are on and before a second processor
+// runs; afterwards only the processor reads them.
+unsafe impl Sync for Tables {}
+
+static TABLES: Tables = Tables {
+    gdt: UnsafeCell::new([
+        0,
+        0,
+        0x00af_9b00_0000_ffff, // 0x10: 64-bit code, CPL 0
+        0x00cf_9300_0000_ffff, // 0x18: data, CPL 0
+        0,
+        0,
+        0, // 0x30: TSS, two words
+        0,
+    ]),
+    idt: UnsafeCell::new([[0; 2]; 64]),
+    tss: UnsafeCell::new([0; 26]),
+};
+
+const CODE: u64 = 0x10;
+const TSS: u16 = 0x30;
+/// The interrupt stack of #DF: TSS.IST1.
+const DOUBLE_FAULT: usize = 8;
+
+#[repr(C, packed)]
+struct Pointer {
+    limit: u16,
+    base: u64,
+}
+
+/// Fill the tables and load them.
+pub fn load() {
+    let tss = TABLES.tss.get() as u64;
+    let gdt = TABLES.gdt.get();
+    let idt = TABLES.idt.get();
+    let stack = entry::emergency_stack();
+    // SAFETY: see `impl Sync`: this runs once, on the only processor, interrupts off.
+    unsafe {
+        (*TABLES.tss.get())[9] = stack as u32; // IST1, at byte 36
+        (*TABLES.tss.get())[10] = (stack >> 32) as u32;
+        (*TABLES.tss.get())[25] = 0x0068_0000; // no I/O permission map
+        (*gdt)[6] = 0x0000_8900_0000_0067 | (tss & 0xff_ffff) << 16 | (tss >> 24 & 0xff) << 56;
+        (*gdt)[7] = tss >> 32;
+        for (vector, gate) in (*idt).iter_mut().enumerate() {
+            let at = entry::entry_of(vector as u64);
+            let ist = u64::from(vector == DOUBLE_FAULT);
+            *gate = [
+                at & 0xffff | CODE << 16 | ist << 32 | 0x8e << 40 | (at >> 16 & 0xffff) << 48,
+                at >> 32,
+            ];
+        }
+    }
+    let gdtr = Pointer {
+        limit: 63,
+        base: gdt as u64,
+    };
+    let idtr = Pointer {
+        limit: 1023,
+        base: idt as u64,
+    };
+    // SAFETY: the descriptors above are flat 64-bit code and data, so the code that runs goes on
+    // unchanged; every IDT entry leads to entry.S; the TSS is available, as LTR demands.
+    unsafe {
+        asm!(
+            "lgdt [{gdtr}]",
+            "lidt [{idtr}]",
+            "mov ss, {data:e}",
+            "mov ds, {data:e}",
+            "mov es, {data:e}",
+            "push {code}",
+            "lea {tmp}, [rip + 2f]",
+            "push {tmp}",
+            "retfq",
+            "2:",
+            "ltr {tss:x}",
+            gdtr = in(reg) &gdtr,
+            idtr = in(reg) &idtr,
+            data = in(reg) 0x18u32,
+            code = const CODE,
+            tmp = out(reg) _,
+            tss = in(reg) TSS,
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! Takes samples of one row.
+
+use core::sync::atomic::Ordering;
+
+use super::Missing;
+use crate::hooks;
+use crate::sync::hold_interrupts;
+use crate::time::{self, MICROSECOND};
+
+/// The most samples of a row.
+pub const MAX_SAMPLES: usize = 64;
+/// How long a sample lasts when the meter chooses its length: short enough that some escape what
+/// else a busy host does.
+const SAMPLE_NS: u64 = 1_000 * MICROSECOND;
+/// The most turns of a loop in a sample, however short they are.
+const MAX_TURNS: u64 = 1 << 22;
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Samples of each row.
+    pub samples: usize,
+    /// Operations in a sample; `None` for as many as take about [`SAMPLE_NS`].
+    pub operations: Option<u64>,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self {
+            samples: 11,
+            operations: None,
+        }
+    }
+}
+
+/// Takes samples.
+#[derive(Debug)]
+pub struct Meter {
+    effort: Effort,
+    samples: [u64; MAX_SAMPLES],
+    taken: usize,
+    n: u64,
+    exits: u64,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Measured<'a> {
+    /// Operations in a sample.
+    pub n: u64,
+    /// Exits in all samples.
+    pub exits: u64,
+    /// The length of each sample, in ticks of the time-stamp counter.
+    pub samples: &'a mut [u64],
+}
+
+impl Measured<'_> {
+    /// The median of the samples, which are in order afterwards.
+    pub fn median(&mut self) -> u64 {
+        self.samples.sort_unstable();
+        let middle = self.samples.len() / 2;
+        self.samples.get(middle).copied().unwrap_or(0)
+    }
+}
+
+impl Meter {
+    /// A meter without samples.
+    pub fn new(effort: Effort) -> Self {
+        let samples = effort.samples.clamp(1, MAX_SAMPLES);
+        Self {
+            effort: Effort { samples, ..effort },
+            samples: [0; MAX_SAMPLES],
+            taken: 0,
+            n: 0,
+            exits: 0,
+        }
+    }
+
+    /// Measure a loop whose every turn makes `operations`. Interrupts are off; the loop may turn
+    /// them on and leave them so.
+    pub fn turns(&mut self, operations: u64, run: &mut dyn FnMut(u64)) {
+        // What the console still holds would be an exit of the first sample's.
+        hooks::console_flush();
+        let turns = match self.effort.operations {
+            Some(wanted) => (wanted / operations).max(1),
+            None => calibrate(run),
+        };
+        self.n = turns.saturating_mul(operations);
+        self.take(&mut || timed(turns, run));
+    }
+
+    /// Measure a moment: `once` makes one operation and says how many ticks it took. With
+    /// interrupts as they are.
+    ///
+    /// # Errors
+    /// [`Missing::Failed`] when `once` has no answer.
+    pub fn moments(&mut self, once: &mut dyn FnMut() -> Option<u64>) -> Result<(), Missing> {
+        hooks::console_flush();
+        let mut is_complete = once().is_some(); // the first, cold, one does not count
+        self.n = 1;
+        self.take(&mut || {
+            let ticks = once();
+            is_complete &= ticks.is_some();
+            ticks.unwrap_or(0)
+        });
+        match is_complete {
+            true => Ok(()),
+            false => Err(Missing::Failed("the timer did not fire")),
+        }
+    }
+
+    fn take(&mut self, sample: &mut dyn FnMut() -> u64) {
+        let before = exits();
+        let places = self.samples.iter_mut().take(self.effort.samples);
+        for place in places {
+            *place = sample();
+            self.taken += 1;
+        }
+        self.exits = exits().wrapping_sub(before);
+    }
+
+    /// What was measured.
+    ///
+    /// # Errors
+    /// [`Missing::Absent`] when nothing was.
+    pub fn finish(&mut self) -> Result<Measured<'_>, Missing> {
+        match self.samples.get_mut(..self.taken) {
+            Some(samples) if !samples.is_empty() => Ok(Measured {
+                n: self.n,
+                exits: self.exits,
+                samples,
+            }),
+            _ => Err(Missing::Absent),
+        }
+    }
+}
+
+fn exits() -> u64 {
+    hooks::shared().exits.load(Ordering::Relaxed)
+}
+
+fn timed(turns: u64, run: &mut dyn FnMut(u64)) -> u64 {
+    let _held = hold_interrupts();
+    let start = hooks::ticks();
+    run(turns);
+    hooks::ticks().wrapping_sub(start)
+}
+
+/// How many turns last about a sample: a power of two, so that what happens once in 64 operations
+/// happens equally often in each sample. Warms up, too.
+fn calibrate(run: &mut dyn FnMut(u64)) -> u64 {
+    let mut turns = 1;
+    loop {
+        let took = time::scale().ticks_to_ns(timed(turns, run));
+        if took.saturating_mul(2) > SAMPLE_NS || turns >= MAX_TURNS {
+            return turns;
+        }
+        // Towards the wanted length in one step once the figure means something.
+        let factor = if took.saturating_mul(16) > SAMPLE_NS {
+            2
+        } else {
+            4
+        };
+        turns *= factor;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hooks::fake;
+    use hypercall_abi::shared::ClockScale;
+
+    fn effort(samples: usize, operations: Option<u64>) -> Effort {
+        Effort {
+            samples,
+            operations,
+        }
+    }
+
+    #[test]
+    fn a_sample_is_the_time_of_a_whole_number_of_turns() {
+        let mut meter = Meter::new(effort(3, Some(70)));
+        let mut now = 0;
+        meter.turns(16, &mut |turns| {
+            now += turns * 5;
+            fake::set_ticks(now);
+        });
+        let measured = meter.finish().unwrap();
+        assert_eq!((measured.n, measured.exits), (64, 0));
+        assert_eq!(measured.samples, [20, 20, 20]);
+    }
+
+    #[test]
+    fn calibration_finds_a_sample_s_length_and_ends_though_the_clock_stands() {
+        let page = hooks::shared();
+        let scale = ClockScale::new(1_000_000, 0).unwrap();
+        page.tsc_mul.store(scale.mul, Ordering::Relaxed);
+        let mut now = 0;
+        let turns = calibrate(&mut |turns| {
+            now += turns * 1000;
+            fake::set_ticks(now);
+        });
+        assert_eq!(turns, 512, "a turn takes a microsecond");
+        assert_eq!(calibrate(&mut |_| ()), MAX_TURNS);
+    }
+
+    #[test]
+    fn the_number_of_samples_has_bounds() {
+        for (wanted, taken) in [(0, 1), (5, 5), (1 << 20, MAX_SAMPLES)] {
+            let mut meter = Meter::new(effort(wanted, Some(1)));
+            meter.turns(1, &mut |_| ());
+            assert_eq!(meter.finish().unwrap().samples.len(), taken);
+        }
+    }
+
+    #[test]
+    fn a_moment_without_an_answer_fails_the_row() {
+        let mut meter = Meter::new(effort(2, None));
+        let mut answers = [Some(9), Some(4), None].into_iter();
+        let failed = meter.moments(&mut || answers.next().flatten());
+        assert!(matches!(failed, Err(Missing::Failed(_))));
+        let mut meter = Meter::new(effort(3, None));
+        let mut answers = [9, 4, 3, 5].into_iter();
+        meter.moments(&mut || answers.next()).unwrap();
+        assert_eq!(meter.finish().unwrap().median(), 4);
+    }
+
+    #[test]
+    fn nothing_measured_is_absent() {
+        let mut meter = Meter::new(Effort::default());
+        assert_eq!(meter.finish().unwrap_err(), Missing::Absent);
+    }
+}

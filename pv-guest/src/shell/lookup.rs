@@ -1,0 +1,33 @@
+//! Commands by name, family by family.
+
+use super::{CommandError, basic, fault, info, selftest};
+
+/// A command of the shell.
+pub struct Command {
+    /// How it is called.
+    pub name: &'static str,
+    /// What may follow, for people.
+    pub args: &'static str,
+    /// What it does, for people.
+    pub about: &'static str,
+    /// Do it.
+    pub run: fn(args: &str) -> Result<(), CommandError<'_>>,
+}
+
+/// The families of commands, in the order that `help` lists them.
+const FAMILIES: [&[Command]; 4] = [
+    info::COMMANDS,
+    basic::COMMANDS,
+    fault::COMMANDS,
+    selftest::COMMANDS,
+];
+
+/// Every command.
+pub fn all() -> impl Iterator<Item = &'static Command> {
+    FAMILIES.into_iter().flatten()
+}
+
+/// The command of a name.
+pub fn find(name: &str) -> Option<&'static Command> {
+    all().find(|command| command.name == name)
+}

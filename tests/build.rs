@@ -1,0 +1,28 @@
+//! Builds the tiny guests.
+
+use std::path::Path;
+
+fn main() -> Result<(), guest_build::BuildError> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workspace = here.join("..");
+    let inputs = [
+        here.join("guests"),
+        workspace.join("pv-guest/runtime"),
+        workspace.join("pv-guest/pv-runtime"),
+        workspace.join("pv-guest/src/arch"),
+        workspace.join("hypercall-abi"),
+        workspace.join("Cargo.toml"),
+    ];
+    let inputs: Vec<&Path> = inputs.iter().map(|path| path.as_path()).collect();
+    guest_build::build(
+        &guest_build::Image {
+            package: "guests",
+            bin: "guests",
+            workspace: &workspace,
+            script: &workspace.join("pv-guest/kernel.ld"),
+            inputs: &inputs,
+        },
+        "PARAVANE_TINY_GUESTS",
+    )?;
+    Ok(())
+}
