@@ -16,6 +16,7 @@ const VECTORS: usize = (Vector::LAST - Vector::FIRST) as usize + 1;
 static HANDLERS: [Once<Handler>; VECTORS] = [const { Once::new() }; VECTORS];
 static COUNTS: [AtomicU64; VECTORS] = [const { AtomicU64::new(0) }; VECTORS];
 static UNHANDLED: AtomicU64 = AtomicU64::new(0);
+static ARRIVED_AT: AtomicU64 = AtomicU64::new(0);
 
 /// Name the handler of a vector. The first one named stays; `false` when there was one already.
 pub fn register(vector: Vector, handler: Handler) -> bool {
@@ -36,6 +37,11 @@ pub fn count(vector: Vector) -> u64 {
         .map_or(0, |count| count.load(Ordering::Relaxed))
 }
 
+/// The time-stamp counter when the last interrupt reached the kernel: for the benchmark.
+pub fn arrived_at() -> u64 {
+    ARRIVED_AT.load(Ordering::Relaxed)
+}
+
 /// How many interrupts arrived that nobody handles.
 pub fn unhandled() -> u64 {
     UNHANDLED.load(Ordering::Relaxed)
@@ -46,6 +52,7 @@ pub fn unhandled() -> u64 {
 /// The end comes first: the handler may make another thread runnable, and once that runs, nobody
 /// would signal it. Interrupts are off, so the vector does not arrive again meanwhile.
 pub(crate) fn dispatch(number: u8) {
+    ARRIVED_AT.store(hooks::ticks(), Ordering::Relaxed);
     // SDM vol. 3, 11.9: a spurious interrupt is not in service, so it has no end.
     if number != layout::SPURIOUS_VECTOR {
         hooks::end_of_interrupt();

@@ -40,13 +40,10 @@ fn the_program_alone_greets_and_measures() {
 }
 
 #[test]
-fn the_floor_s_byte_comes_first() {
+fn the_floor_says_its_byte_and_nothing_else() {
     if !has_kvm() {
         return;
     }
     let ran = paravane(&["floor-vm"]).expect(0);
-    let (byte, times) = ran.out.split_once('\n').expect("two parts");
-    assert_eq!(byte, "P");
-    let times: serde_json::Value = serde_json::from_str(times).expect("JSON");
-    assert!(times["first_byte_ns"].as_u64().is_some_and(|ns| ns > 0));
+    assert_eq!(ran.out, "P");
 }

@@ -77,12 +77,12 @@ pub const ALL: &[Row] = &[
     row("timer_arm", "the one-shot timer armed", timer_arm),
     row(
         "timer_interrupt",
-        "from the deadline, out of a spin, to the code that waits",
+        "from the deadline, out of a spin, to the kernel",
         timer_interrupt,
     ),
     row(
         "idle_wake",
-        "from the deadline, out of idle, to the code that waits",
+        "from the deadline, out of idle, to the kernel",
         idle_wake,
     ),
 ];
@@ -344,8 +344,8 @@ fn idle_wake(meter: &mut Meter) -> Result<(), Missing> {
     })
 }
 
-/// Arm the timer, wait for its interrupt, and say how many ticks after the deadline the waiting
-/// code goes on. `wait` is called until the interrupt was handled.
+/// Arm the timer, wait for its interrupt, and say how many ticks after the deadline it reached the
+/// kernel. `wait` is called until it was handled.
 #[inline(always)]
 fn after_deadline(delay_ns: u32, wait: impl Fn()) -> Option<u64> {
     let timer = Vector::new(layout::TIMER_VECTOR)?;
@@ -357,14 +357,11 @@ fn after_deadline(delay_ns: u32, wait: impl Fn()) -> Option<u64> {
     hooks::arm_timer(delay_ns);
     loop {
         wait();
-        // Looked at before the clock: an interrupt between the two would be ascribed to a reading
-        // that was taken before it.
-        let is_over = irq::count(timer) != before;
-        let took = hooks::ticks().wrapping_sub(start);
-        if is_over {
+        if irq::count(timer) != before {
+            let took = irq::arrived_at().wrapping_sub(start);
             return Some(took.saturating_sub(delay).max(1));
         }
-        if took > lost {
+        if hooks::ticks().wrapping_sub(start) > lost {
             return None;
         }
     }
