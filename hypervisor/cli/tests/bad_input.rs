@@ -54,7 +54,7 @@ fn what_the_library_refuses_of_the_options_is_a_usage_error() {
     usage(&["run", "--mem", "4M"], &["--mem", "8M"]);
     usage(&["run", "--mem", "0"], &["--mem"]);
     usage(&["run", "--mem", "67108865"], &["multiple of 4 KiB"]);
-    usage(&["run", "--mem", "2T"], &["1T"]);
+    usage(&["run", "--mem", "2T"], &["256G"]);
     usage(
         &["run", "--mode", "trap"],
         &["--mode trap is not available", "hvm or pv"],
