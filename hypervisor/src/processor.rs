@@ -17,6 +17,7 @@ const CR0: u64 = 0x8005_0033;
 const CR4: u64 = 0x620;
 /// EFER: NXE, LMA, LME, SCE.
 const EFER: u64 = 0xd01;
+const EFER_SCE: u64 = 1;
 
 const MSR_TSC: u32 = 0x10;
 const MSR_STAR: u32 = 0xc000_0081;
@@ -60,8 +61,14 @@ fn data(selector: u16, dpl: u8) -> kvm_segment {
     }
 }
 
-/// Segments, control registers and tables for a mode.
-pub fn system_registers(mut now: kvm_sregs, mode: Mode, kind: KvmKind, root: u64) -> kvm_sregs {
+/// Segments, control registers and tables for a mode; `kind` is `None` while it does not matter, or
+/// is not known.
+pub fn system_registers(
+    mut now: kvm_sregs,
+    mode: Mode,
+    kind: Option<KvmKind>,
+    root: u64,
+) -> kvm_sregs {
     let area = layout::vcpu_area(0);
     let deprivileged = mode == Mode::Pv;
     let (cs, ss) = if deprivileged {
@@ -106,7 +113,7 @@ pub fn system_registers(mut now: kvm_sregs, mode: Mode, kind: KvmKind, root: u64
             limit: tables::IDT_LIMIT,
             ..Default::default()
         };
-        if kind == KvmKind::Hardware {
+        if kind == Some(KvmKind::Hardware) {
             now.apic_base |= X2APIC;
         }
     } else {
@@ -117,6 +124,12 @@ pub fn system_registers(mut now: kvm_sregs, mode: Mode, kind: KvmKind, root: u64
     now.cr3 = root;
     now.cr4 = CR4;
     now.efer = EFER;
+    if kind == Some(KvmKind::Software) {
+        // kvm_pvm leads SYSCALL of 64-bit code to LSTAR, at CPL 3, whether this is set or not. Where
+        // it is set, it emulates SYSCALL of 32-bit code: at CPL 0, and with the target cut to 32
+        // bits, which is an address that a user may have mapped.
+        now.efer &= !EFER_SCE;
+    }
     now
 }
 
@@ -137,7 +150,7 @@ pub fn deprivileged(mut registers: kvm_regs) -> kvm_regs {
 }
 
 /// Set the MSRs that SYSCALL uses. `target_32` is its target from 32-bit code, where AMD's processors
-/// (APM vol. 2, 6.1.1) and kvm_pvm go on at CPL 0: at 0, where it starts, a user could map its own.
+/// go on at CPL 0 (APM vol. 2, 6.1.1): at 0, where it starts, a user may have mapped its own code.
 ///
 /// # Errors
 /// [`HostError::Kvm`].

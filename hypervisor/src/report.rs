@@ -19,7 +19,7 @@ impl Vm {
             return "the registers cannot be read".to_owned();
         };
         if is_reset(&regs, &sregs) {
-            return "the registers are lost: this KVM (on SVM) resets a processor that shuts down\n"
+            return "the registers are lost: the processor was reset, as KVM on SVM does at a triple fault\n"
                 .to_owned();
         }
         let mut text = String::new();

@@ -12,6 +12,9 @@ use crate::monitor;
 use crate::stop::StopReason;
 use crate::vm::Vm;
 
+/// Where the pad of events without entries stores.
+const NO_ENTRIES: u64 = layout::DOORBELL_PHYS + layout::DOORBELL_NO_ENTRIES;
+
 /// How a run ended, short of a host error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -72,13 +75,12 @@ impl Vm {
     fn enter(&mut self) -> Result<Exit, HostError> {
         self.last_exit = "interrupted";
         let exit = match self.vcpu.run() {
-            Ok(VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _)) => Exit::Call { rip: None },
-            Ok(VcpuExit::MmioWrite(at, _))
-                if at == layout::DOORBELL_PHYS + layout::DOORBELL_NO_ENTRIES =>
-            {
-                let entry = self.vcpu.sync_regs_mut().regs.rsp;
-                let rip = monitor::interrupted_rip(&self.memory);
-                Exit::Fault(GuestFault::NoEntries { entry, rip })
+            Ok(VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _)) if self.call_done.is_some() => {
+                Exit::Call { rip: None }
+            }
+            Ok(VcpuExit::MmioWrite(NO_ENTRIES, data)) if self.call_done.is_some() => {
+                let width = data.len();
+                Exit::Fault(self.event_without_entry(width)?)
             }
             Ok(VcpuExit::IoOut(layout::CALL_PORT, _)) if self.call_done.is_some() => Exit::Call {
                 rip: self.call_done,
@@ -170,6 +172,23 @@ impl Vm {
     fn flush_ring(&mut self) {
         let tail = self.shared.ring_tail();
         let _ = self.door.drain(&mut self.machine, &self.memory, tail);
+    }
+
+    /// An event that has no entry: put the processor back where it was, for the report.
+    fn event_without_entry(&mut self, width: usize) -> Result<GuestFault, HostError> {
+        let mut regs = self.vcpu.sync_regs_mut().regs;
+        let entry = regs.rsp;
+        if entry >= layout::ENTRIES {
+            // No event: the guest's own store.
+            let (at, write) = (NO_ENTRIES, true);
+            return Ok(GuestFault::Mmio { at, width, write });
+        }
+        let at = monitor::interrupted(&self.memory, entry);
+        (regs.rip, regs.rflags, regs.rsp) = (at.rip, at.rflags, at.rsp);
+        self.vcpu
+            .set_regs(&regs)
+            .map_err(HostError::kvm("show where the guest was interrupted"))?;
+        Ok(GuestFault::NoEntries { entry, rip: at.rip })
     }
 
     /// Raise #BP as the processor does: the return address is behind the instruction.

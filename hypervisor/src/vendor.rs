@@ -29,6 +29,9 @@ impl Vendors {
     /// vendors.on(greeter::calls::add, |_memory, (a, b)| Ok(u64::from(a) + u64::from(b))).unwrap();
     /// ```
     ///
+    /// A handler that panics takes the run with it: the panic leaves [`crate::Vm::run`], and whoever
+    /// waits for the run's end is told.
+    ///
     /// # Errors
     /// [`HostError::Vendor`] when the number is outside the vendors' range or taken, or when the
     /// call's tier never leaves the virtual machine.

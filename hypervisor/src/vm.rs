@@ -203,12 +203,7 @@ impl Vm {
             )?;
             regs = processor::deprivileged(regs);
         }
-        let system = processor::system_registers(
-            blank,
-            config.mode,
-            kind.unwrap_or(KvmKind::Hardware),
-            start.root,
-        );
+        let system = processor::system_registers(blank, config.mode, kind, start.root);
         vcpu.set_sregs(&system).map_err(&fail)?;
         vcpu.set_regs(&regs).map_err(&fail)?;
         if config.mode == Mode::Pv {
@@ -283,6 +278,9 @@ impl Vm {
     ///
     /// # Errors
     /// [`HostError`], when the host cannot go on.
+    ///
+    /// # Panics
+    /// Only as a vendor's handler does, see [`Vendors::on`].
     pub fn run(&mut self) -> Result<Outcome, HostError> {
         let end = self.run_loop()?;
         let report = (!matches!(end, End::PowerOff(_))).then(|| self.report());
@@ -338,7 +336,7 @@ fn probe(
     root: u64,
 ) -> Result<KvmKind, HostError> {
     let fail = HostError::kvm("probe the kind of KVM");
-    let sregs = processor::system_registers(*blank, Mode::Pv, KvmKind::Software, root);
+    let sregs = processor::system_registers(*blank, Mode::Pv, None, root);
     vcpu.set_sregs(&sregs).map_err(&fail)?;
     let entry = layout::PAD_PAGE + layout::PAD_ENTER_USER;
     vcpu.set_regs(&processor::entry_registers(entry))

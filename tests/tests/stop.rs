@@ -3,12 +3,16 @@
 use std::thread;
 use std::time::Duration;
 
-use hypercall_abi::Mode;
+use hypercall_abi::{Mode, layout};
 use hypervisor::{Config, End, GuestFault, StopReason};
-use iced_x86::code_asm::{al, cr3, eax, qword_ptr, r12, rax, rsp};
+use iced_x86::IcedError;
+use iced_x86::code_asm::{
+    CodeAssembler, al, cr0, cr3, dword_ptr, eax, ecx, edx, qword_ptr, r12, rax, rcx, rsp,
+};
 use tests::{Ran, each_mode, image, kernel, need_kvm, run, run_for, run_with, script};
 
-const SOON: Duration = Duration::from_millis(200);
+/// Long enough for a kernel to boot, on a slow host too.
+const SOON: Duration = Duration::from_millis(600);
 
 #[track_caller]
 fn run_briefly(config: Config) -> Ran {
@@ -118,6 +122,155 @@ fn an_address_without_memory_ends_the_guest_and_is_named() {
 }
 
 #[test]
+fn an_access_beside_the_doorbell_ends_the_guest_and_is_named() {
+    need_kvm!();
+    for offset in [1, 4, 8, 0x10, 0xffc] {
+        let ran = run(script(&format!(
+            "store {:x} 0",
+            layout::DOORBELL_PAGE + offset
+        )));
+        let at = layout::DOORBELL_PHYS + offset;
+        let (width, write) = (4, true);
+        assert_eq!(*ran.fault(), GuestFault::Mmio { at, width, write });
+    }
+    let ran = run(script(&format!("load {:x}", layout::DOORBELL_PAGE)));
+    assert!(matches!(ran.fault(), GuestFault::Mmio { write: false, .. }));
+}
+
+#[test]
+fn a_native_guest_has_no_doorbell() {
+    need_kvm!();
+    // The boot tables of so much memory map the device hole.
+    let mut config = image::instructions(Mode::Hvm, |a| {
+        a.mov(rcx, layout::DIRECT_MAP + layout::DOORBELL_PHYS)?;
+        a.mov(eax, 0x40)?;
+        a.mov(dword_ptr(rcx), eax)
+    });
+    config.memory_bytes = 5 << 30;
+    let ran = run(config);
+    let (at, width, write) = (layout::DOORBELL_PHYS, 4, true);
+    assert_eq!(*ran.fault(), GuestFault::Mmio { at, width, write });
+    assert!(ran.outcome.stats.calls.is_empty());
+}
+
+#[test]
+fn the_monitor_s_memory_is_not_the_guest_s_to_change() {
+    need_kvm!();
+    for at in [
+        layout::HYPERCALL_PAGE,
+        layout::PAD_PAGE,
+        layout::vcpu_area(0),
+        layout::vcpu_area(0) + layout::AREA_TABLES,
+        layout::vcpu_area(0) + layout::AREA_PRIVATE,
+        layout::vcpu_area(0) + layout::AREA_STACKS,
+    ] {
+        let ran = run(script(&format!("store {at:x} 0; say never")));
+        let fault = ran.fault();
+        assert!(
+            matches!(fault, GuestFault::NoEntries { entry: 14, .. }),
+            "{at:#x}: {fault}"
+        );
+        assert!(ran.report().contains("guests::script"), "{}", ran.report());
+    }
+}
+
+#[test]
+fn an_interrupt_before_there_is_an_entry_for_it_waits_or_ends_the_guest() {
+    need_kvm!();
+    let flag = layout::vcpu_area(0) + layout::AREA_SHARED;
+    let ran = run(script("monitor 7 0 21; monitor 4; say on"));
+    assert_eq!(ran.lines(), ["Ok(0)", "Ok(1)", "on"]);
+    let ran = run(script(&format!(
+        "store {flag:x} 0; monitor 7 0 21; say never"
+    )));
+    assert!(matches!(
+        ran.fault(),
+        GuestFault::NoEntries { entry: 33, .. }
+    ));
+}
+
+#[test]
+fn whatever_a_pv_guest_asks_of_its_local_apic_it_ends_in_a_defined_way() {
+    need_kvm!();
+    let command = layout::APIC_PAGE + 0x300;
+    // To itself: NMI, INIT, SIPI, SMI, and vectors 0, 0x10 and 0xff.
+    for word in [
+        "40400", "40500", "40600", "40200", "40000", "40010", "400ff",
+    ] {
+        for first in ["entries", "say no entries"] {
+            let ran = run_briefly(script(&format!(
+                "{first}; store {command:x} {word}; say on"
+            )));
+            assert_defined(&ran, word);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_defined(ran: &Ran, what: &str) {
+    let outcome = &ran.outcome;
+    match &outcome.end {
+        End::PowerOff(_) => {}
+        End::Fault(_) => assert!(outcome.report.is_some(), "{what}: {ran:?}"),
+        End::Stopped(_) => panic!("{what} hangs: {ran:?}"),
+    }
+}
+
+#[test]
+fn whatever_a_native_guest_does_to_its_processor_it_ends_in_a_defined_way() {
+    need_kvm!();
+    type Write = fn(&mut CodeAssembler) -> Result<(), IcedError>;
+    let programs: [(&str, Write); 13] = [
+        ("a breakpoint", |a| a.int3()),
+        ("a VMX call", |a| a.vmcall()),
+        ("an SVM call", |a| a.vmmcall()),
+        ("no cache", |a| a.wbinvd()),
+        ("no paging", |a| a.mov(cr0, rax)),
+        ("no root", |a| {
+            a.mov(rcx, 0xffff_ffff_ffff_f000u64)?;
+            a.mov(cr3, rcx)
+        }),
+        ("no long mode", |a| {
+            a.mov(ecx, 0xc000_0080u32)?;
+            a.wrmsr()
+        }),
+        ("no such MSR", |a| {
+            a.mov(ecx, 0x1234_5678u32)?;
+            a.wrmsr()
+        }),
+        ("a local APIC elsewhere", |a| {
+            a.mov(ecx, 0x1b)?;
+            a.mov(eax, 0x10_0900)?;
+            a.wrmsr()
+        }),
+        ("an NMI to itself", |a| interrupt_itself(a, 0x4_0400)),
+        ("INIT to itself", |a| interrupt_itself(a, 0x4_0500)),
+        ("a wait without a monitor", |a| a.mwait()),
+        ("a power switch of one byte", |a| a.out(0xf4, al)),
+    ];
+    for (name, write) in programs {
+        let ran = run_briefly(image::instructions(Mode::Hvm, |a| {
+            a.xor(eax, eax)?;
+            a.xor(edx, edx)?;
+            write(a)?;
+            a.mov(eax, 3)?;
+            a.out(0xf4, eax)
+        }));
+        assert_defined(&ran, name);
+    }
+}
+
+/// In x2APIC mode (SDM vol. 3, 11.12), write the interrupt command register.
+fn interrupt_itself(a: &mut CodeAssembler, command: u32) -> Result<(), IcedError> {
+    for (register, value) in [(0x1b, 0xfee0_0d00), (0x80f, 0x13f), (0x830, command)] {
+        a.mov(ecx, register)?;
+        a.mov(eax, value)?;
+        a.wrmsr()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_root_in_the_device_hole_ends_the_guest_or_is_stopped() {
     need_kvm!();
     for root in ["c0000", "fcfff", "fd000", "fd003", "fee00"] {
@@ -141,7 +294,7 @@ fn an_event_before_the_guest_has_named_its_entries_ends_it_where_it_happened() {
     }));
     assert_eq!(
         ran.fault().to_string(),
-        "vector 13 at 0xffffffff8010000a: the guest has not named its event entries yet"
+        "event 13 at 0xffffffff8010000a, before the guest has named its event entries"
     );
     let report = ran.report();
     assert!(report.starts_with("at 0xffffffff8010000a"), "{report}");
@@ -153,7 +306,7 @@ fn an_event_before_the_guest_has_named_its_entries_ends_it_where_it_happened() {
     }));
     let sentence = ran.fault().to_string();
     assert!(
-        sentence.starts_with("vector 14 at 0xffffffff801000"),
+        sentence.starts_with("event 14 at 0xffffffff8010000a,"),
         "{sentence}"
     );
     let report = ran.report();

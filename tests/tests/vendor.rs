@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hypercall_abi::{CallError, GuestPtr};
+use hypercall_abi::CallError;
 use hypervisor::vendor::Vendors;
 use hypervisor::{End, HostError, StopReason, Vm};
 use tests::{Output, need_kvm, run_with, script};

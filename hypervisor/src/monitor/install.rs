@@ -213,10 +213,35 @@ fn put_frames(memory: &Memory, to: impl Fn(u64) -> (u64, u64)) -> Result<(), Hos
     )
 }
 
-/// The instruction that the last exception interrupted, from its slot.
-pub fn interrupted_rip(memory: &Memory) -> u64 {
-    let mut rip = [0; 8];
-    let slot = layout::AREA_EVENTS + layout::EXCEPTION_SLOT_END - 40;
-    memory.get(page(AREAS) + slot, &mut rip);
-    u64::from_le_bytes(rip)
+/// What an event interrupted, from the frame that the processor has stored of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted {
+    /// The instruction.
+    pub rip: u64,
+    /// The flags.
+    pub rflags: u64,
+    /// The stack pointer.
+    pub rsp: u64,
+}
+
+/// What the last event of an entry's kind interrupted.
+pub fn interrupted(memory: &Memory, entry: u64) -> Interrupted {
+    let slot_end = if (32..layout::ENTRY_VECTORS).contains(&entry) {
+        layout::INTERRUPT_SLOT_END
+    } else {
+        layout::EXCEPTION_SLOT_END
+    };
+    let word = |from_end: u64| {
+        let mut word = [0; 8];
+        memory.get(
+            page(AREAS) + layout::AREA_EVENTS + slot_end - from_end,
+            &mut word,
+        );
+        u64::from_le_bytes(word)
+    };
+    Interrupted {
+        rip: word(40),
+        rflags: word(24),
+        rsp: word(16),
+    }
 }

@@ -10,4 +10,4 @@ mod install;
 pub(crate) mod tables;
 
 pub use code::{Code, code};
-pub(crate) use install::{Installed, PAGES, install, interrupted_rip, set_event_entries};
+pub(crate) use install::{Installed, PAGES, install, interrupted, set_event_entries};

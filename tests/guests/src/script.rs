@@ -9,6 +9,7 @@
 //! - `tail N`, `head N`: write the ring's index;
 //! - `entries`: name this image's event entries;
 //! - `fill AT LEN BYTE`, `show AT LEN`: write and print guest-physical memory;
+//! - `store AT WORD`, `load AT`: write 32 bits at an address, and read them;
 //! - `mark`, `exits`: empty the ring and begin to count exits; print how many there were since;
 //! - `toggle`: turn interrupts off and on;
 //! - `boot`: print the boot information;
@@ -59,6 +60,13 @@ fn execute(boot: &'static BootInfo, statement: &str) {
             println!("{named:?}");
         }
         "fill" => fill(a, b, c as u8),
+        // SAFETY: a script stores only where this image has nothing: in the monitor's window.
+        "store" => unsafe { ptr::write_volatile(a as *mut u32, b as u32) },
+        "load" => {
+            // SAFETY: as above; what is read is printed and no more.
+            let word = unsafe { ptr::read_volatile(a as *const u32) };
+            println!("{word:x}");
+        }
         "show" => show(a, b),
         "mark" => {
             drain();

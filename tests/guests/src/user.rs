@@ -104,6 +104,76 @@ global_asm!(
     "    hlt",
     "PROGRAM out",
     "    out 0xe7, eax",
+    "PROGRAM step", // one instruction at a time: after the first
+    "    pushfq",
+    "    or qword ptr [rsp], 0x100",
+    "    popfq",
+    "    nop",
+    "    hlt",
+    "PROGRAM step_syscall",
+    "    pushfq",
+    "    or qword ptr [rsp], 0x100",
+    "    popfq",
+    "    syscall",
+    "    hlt",
+    "PROGRAM debug",
+    "    .byte 0xf1", // int1, which no privilege keeps from anybody
+    "    hlt",
+    "PROGRAM interrupt", // the timer's vector, as if it had come
+    "    int 0x30",
+    "PROGRAM interrupt_3", // the long form
+    "    int 3",
+    "PROGRAM fast_call",
+    "    sysenter",
+    "PROGRAM return_to_0", // iretq to the monitor's code segment
+    "    lea rbx, [rip + user_at_level_0]",
+    "    push 0x18",
+    "    push rsp",
+    "    push 0x202",
+    "    push 0x10",
+    "    push rbx",
+    "    iretq",
+    "PROGRAM jump_to_0", // a far return to it
+    "    lea rbx, [rip + user_at_level_0]",
+    "    push 0x10",
+    "    push rbx",
+    "    rex64 retf",
+    "PROGRAM segment_of_0",
+    "    mov eax, 0x18",
+    "    mov ds, eax",
+    "    hlt",
+    "PROGRAM local_segment",
+    "    mov eax, 0x0f",
+    "    mov es, eax",
+    "    hlt",
+    "PROGRAM not_canonical",
+    "    mov rbx, 0x8000000000000000",
+    "    mov rax, [rbx]",
+    "PROGRAM no_stack",
+    "    mov rsp, 0x8000000000000000",
+    "    push rax",
+    "PROGRAM no_stack_syscall",
+    "    mov rsp, 0x8000000000000000",
+    "    syscall",
+    "PROGRAM misaligned", // with the alignment check on
+    "    pushfq",
+    "    or qword ptr [rsp], 0x40000",
+    "    popfq",
+    "    mov rax, [rsp - 9]",
+    "    hlt",
+    "PROGRAM read_counter",
+    "    xor ecx, ecx",
+    "    rdpmc",
+    "PROGRAM read_msr",
+    "    mov ecx, 0xc0000082",
+    "    rdmsr",
+    "PROGRAM return_fast",
+    "    lea rcx, [rip + user_at_level_0]",
+    "    sysretq",
+    "PROGRAM vmcall",
+    "    mov eax, 5",
+    "    vmmcall",
+    "    ud2",
     "PROGRAM call_gate", // through a descriptor of its own at address 8, as if a table were there
     "    lea rbx, [rip + 4f]",
     "    call fword ptr [rbx]",
@@ -121,6 +191,14 @@ global_asm!(
     "    push rbx",
     "    rex64 retf",
     "5:  syscall",
+    "    hlt",
+    "PROGRAM syscall_32_on_monitor",
+    "    mov rsp, {area} + 0x2100",
+    "    lea rbx, [rip + 6f]",
+    "    mov [{stack}], ebx",
+    "    mov dword ptr [{stack} + 4], 0x23",
+    "    jmp fword ptr [{stack}]",
+    "6:  syscall",
     "    hlt",
     "PROGRAM spin", // until the timer has come three times
     "2:  inc r15",
@@ -140,6 +218,7 @@ global_asm!(
     window = const (layout::vcpu_area(0) + layout::AREA_USER) as i64,
     user_frame = const (layout::vcpu_area(0) + layout::AREA_USER + layout::USER_FRAME) as i64,
     call_port = const layout::CALL_PORT,
+    stack = const STACK,
     pad = const (layout::PAD_PAGE + layout::PAD_ENTER_USER) as i64,
 );
 
@@ -160,7 +239,14 @@ programs!(
     read_monitor "user_read_monitor", read_kernel "user_read_kernel", write_window "user_write_window",
     pagefault "user_pagefault", divide "user_divide", undefined "user_undefined", cli "user_cli",
     hlt "user_hlt", out "user_out", call_gate "user_call_gate", at_level_0 "user_at_level_0",
-    syscall_32 "user_syscall_32", spin "user_spin", pad "user_pad"
+    syscall_32 "user_syscall_32", syscall_32_on_monitor "user_syscall_32_on_monitor", step "user_step", step_syscall "user_step_syscall",
+    debug "user_debug", interrupt "user_interrupt", interrupt_3 "user_interrupt_3",
+    fast_call "user_fast_call", return_to_0 "user_return_to_0", jump_to_0 "user_jump_to_0",
+    segment_of_0 "user_segment_of_0", local_segment "user_local_segment",
+    not_canonical "user_not_canonical", no_stack "user_no_stack",
+    no_stack_syscall "user_no_stack_syscall", misaligned "user_misaligned",
+    read_counter "user_read_counter", read_msr "user_read_msr", return_fast "user_return_fast",
+    vmcall "user_vmcall", spin "user_spin", pad "user_pad"
 );
 
 fn put(table: u64, index: u64, entry: u64) {
@@ -190,6 +276,14 @@ fn user_root(boot: &BootInfo, code: u64) -> Frame {
     put(page(2), 0, page(6) | LINK);
     put(page(6), 0, page(7) | USER_CODE);
     traps_at_zero(page(7));
+    // The low 32 bits of the monitor's address: an entry that was cut to them would lead here.
+    let cut = layout::vcpu_area(0) as u32 as u64;
+    put(page(1), cut >> 30, page(8) | LINK);
+    put(page(8), cut >> 21 & 511, page(9) | LINK);
+    for code in 0..2 {
+        put(page(9), (cut >> 12 & 511) + code, page(10) | USER_CODE);
+    }
+    slide_to_level_0(page(10));
     put(page(0), 511, page(4) | LINK);
     put(page(4), 511, boot.user_view | LINK);
     Frame(TABLES / 4096)
@@ -208,6 +302,25 @@ fn traps_at_zero(page: u64) {
         to & 0xffff | 0x10 << 16 | 0xec << 40 | (to >> 16 & 0xffff) << 48,
     );
     put(page, 2, to >> 32);
+}
+
+/// Code that leads to what the program `at_level_0` does, from wherever it is entered.
+fn slide_to_level_0(page: u64) {
+    for index in 0..510 {
+        put(page, index, 0x9090_9090_9090_9090); // nop
+    }
+    // mov edi, 66; mov eax, 0x40; out CALL_PORT, eax
+    put(
+        page,
+        510,
+        u64::from_le_bytes([0xbf, 66, 0, 0, 0, 0xb8, 0x40, 0]),
+    );
+    let port = layout::CALL_PORT as u8;
+    put(
+        page,
+        511,
+        u64::from_le_bytes([0, 0, 0xe7, port, 0xf4, 0xf4, 0xf4, 0xf4]),
+    );
 }
 
 /// Run a user program.
