@@ -201,7 +201,7 @@ pub fn kernel_image(mode: Mode) -> &'static [u8] {
 }
 
 /// A run that takes longer than this hangs: the test then fails with a report.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// Run a configuration to its end.
 #[track_caller]

@@ -36,8 +36,8 @@ fn a_host_without_kvm_is_told_what_to_do() {
 }
 
 #[test]
-fn a_node_that_is_not_kvm_is_not_held_open() {
-    // A named path with a zero byte cannot exist.
+fn a_path_that_no_node_can_have_is_refused() {
+    // It has a zero byte.
     let path = Path::new("/dev/k\0vm");
     assert!(matches!(
         hypervisor::vm::open_kvm_at(path),
