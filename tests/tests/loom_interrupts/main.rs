@@ -121,7 +121,10 @@ impl Controller for Schedule<'_> {
     }
 
     fn check(&self, vector: u8) {
-        assert!(self.taken.get() & 1 << vector != 0, "nobody asked for {vector}");
+        assert!(
+            self.taken.get() & 1 << vector != 0,
+            "nobody asked for {vector}"
+        );
     }
 }
 
@@ -134,7 +137,9 @@ fn first_failure(scenario: Scenario, bug: Bug) -> Option<String> {
     let times = 0..BOUNDARIES;
     let schedules = times.clone().flat_map(|a| {
         let times = times.clone();
-        times.clone().flat_map(move |b| times.clone().map(move |c| [a, b, c]))
+        times
+            .clone()
+            .flat_map(move |b| times.clone().map(move |c| [a, b, c]))
     });
     schedules.into_iter().find_map(|at| {
         let schedule = Schedule {
