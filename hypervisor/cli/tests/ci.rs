@@ -340,6 +340,10 @@ fn a_signal_ends_all_of_it() {
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("text");
     collect(child).expect(143);
+    let text = std::fs::read_to_string(&xml).expect("a report");
+    let counts = xml::check(&text);
+    assert_eq!((counts("testcase"), counts("error")), (3, 1), "{text}");
+    assert_eq!(counts("skipped"), 1, "{text}");
     std::fs::remove_file(xml).expect("it exists");
 }
 
