@@ -8,6 +8,7 @@
 pub mod abi_doc;
 pub mod audit;
 mod boot;
+pub mod ci;
 pub mod config;
 pub mod doctor;
 pub mod doors;

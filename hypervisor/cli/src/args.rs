@@ -1,6 +1,6 @@
 //! The command line, and the help that teaches it.
 
-mod values;
+pub mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +54,9 @@ pub enum Command {
     /// Print the table of hypercalls
     #[command(after_help = HYPERCALLS_EXAMPLES)]
     Hypercalls(Hypercalls),
+    /// Test guests: boot them, type at them, wait for what they must say
+    #[command(after_help = CI_EXAMPLES, after_long_help = format!("{CI_EXAMPLES}\n\n{CI_STATUS}"))]
+    Ci(Ci),
     /// Say what this host's KVM can do, and how to mend what it cannot
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Doctor),
@@ -192,6 +195,53 @@ pub struct Hypercalls {
     /// Print the whole of docs/abi.md
     #[arg(long)]
     pub markdown: bool,
+}
+
+const CI_EXAMPLES: &str = "\
+A scenario file is TOML; docs/ci.md has all of it:
+  [[scenario]]
+  name = \"boots\"
+  image = \"my-kernel.elf\"           # or \"pv\" or \"native\", the kernels built in
+  steps = [{ expect = \"> \" }, { send = \"poweroff 3\\n\" }]
+  status = 3
+
+Examples:
+  paravane ci boot.toml                           each case, and a closing line
+  paravane ci *.toml --junit junit.xml --log logs reports for a CI system
+  paravane ci boot.toml --only boots --json -     one case, for a machine";
+
+const CI_STATUS: &str = "\
+Exit status:
+    0    every case passed (or was skipped)
+    1    a case failed
+    2    the command line or a scenario file makes no sense
+    125  the host cannot do it: no KVM, an image or report that cannot be read or written
+    129, 130, 143  ended by SIGHUP, by Ctrl-C or SIGINT, by SIGTERM";
+
+/// Options of `ci`.
+#[derive(Debug, Group)]
+pub struct Ci {
+    /// Scenario files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Run only the scenarios of these names
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Write a JUnit XML report
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write a report as JSON; `-` is stdout, and the summary then goes to stderr
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write what each guest wrote to a file in this folder
+    #[arg(long, value_name = "DIR")]
+    pub log: Option<PathBuf>,
+    /// Skip every case, and end with 0, where KVM cannot be used
+    #[arg(long)]
+    pub skip_without_kvm: bool,
+    /// The KVM device node
+    #[arg(long, value_name = "NODE", default_value = hypervisor::vm::NODE)]
+    pub kvm: PathBuf,
 }
 
 const DOCTOR_EXAMPLES: &str = "\

@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod boot;
+mod ci;
 mod doctor;
 mod floor;
 mod hypercalls;
@@ -24,6 +25,7 @@ pub fn run(args: Args, ending: &Ending) -> Result<u8, Failure> {
         Some(Command::Bench(options)) => bench::run(&options),
         Some(Command::Audit(options)) => audit::run(&options),
         Some(Command::Hypercalls(options)) => hypercalls::run(&options),
+        Some(Command::Ci(options)) => ci::run(&options, ending),
         Some(Command::Doctor(options)) => doctor::run(&options),
         Some(Command::FloorVm) => floor::run(),
     }

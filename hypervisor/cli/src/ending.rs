@@ -15,12 +15,26 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// The way to end the command; clones end the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Ending(Arc<Mutex<Option<Stop>>>);
+pub struct Ending(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The run there is to end.
+    run: Option<Stop>,
+    /// Why everything ends, once it does.
+    reason: Option<StopReason>,
+}
 
 impl Ending {
-    /// From now on there is a run to end.
+    /// From now on there is this run to end; at once, if the end was asked for during another.
     pub fn of_run(&self, stop: Stop) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.run = Some(stop.clone());
+        let reason = state.reason;
+        drop(state);
+        if let Some(reason) = reason {
+            stop.stop(reason);
+        }
     }
 
     /// End on a signal.
@@ -30,12 +44,11 @@ impl Ending {
 
     /// End for this reason.
     pub fn end(&self, reason: StopReason) {
-        let stop = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(stop) = stop else {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.reason.get_or_insert(reason);
+        let run = state.run.clone();
+        drop(state);
+        let Some(stop) = run else {
             leave(reason, "");
         };
         let last_resort = thread::Builder::new()

@@ -12,6 +12,7 @@ fn the_help_shows_commands_examples_and_exit_statuses() {
         "bench",
         "audit",
         "hypercalls",
+        "ci",
         "doctor",
         "Examples:",
         "Exit status:",
@@ -28,7 +29,7 @@ fn the_help_shows_commands_examples_and_exit_statuses() {
 
 #[test]
 fn every_command_has_examples() {
-    for command in ["run", "bench", "audit", "hypercalls", "doctor"] {
+    for command in ["run", "bench", "audit", "hypercalls", "ci", "doctor"] {
         for flag in ["-h", "--help"] {
             let help = paravane(&[command, flag]).expect(0).out;
             assert!(
@@ -88,6 +89,7 @@ fn lines_fit_a_terminal() {
         &["--help"][..],
         &["run", "--help"],
         &["bench", "--help"],
+        &["ci", "--help"],
         &["doctor", "--help"],
         &["hypercalls"],
     ] {

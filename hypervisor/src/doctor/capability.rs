@@ -3,7 +3,7 @@
 use kvm_ioctls::{Cap, Kvm};
 use serde::Serialize;
 
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 
 /// A capability as KVM answered for it.
 #[derive(Debug, Clone, Serialize)]
@@ -103,9 +103,9 @@ fn missing(capability: &Capability, kernel: &str) -> Problem {
         format!("boot Linux {since} or later: this is {kernel}")
     };
     if capability.required {
-        Problem::error(what, mend)
+        Problem::error(Kind::Capability, what, mend)
     } else {
-        Problem::warning(what, mend)
+        Problem::warning(Kind::Capability, what, mend)
     }
 }
 

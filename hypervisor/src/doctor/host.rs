@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::cpuid;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 
 /// Where to look: the root of the file tree, the KVM node, and what CPUID said.
 #[derive(Debug, Clone)]
@@ -154,8 +154,17 @@ impl Host {
 /// What of the host slows guests down without keeping them from running.
 pub(super) fn warnings(facts: &HostFacts) -> Vec<Problem> {
     let mut warnings = Vec::new();
+    if facts.huge_pages.is_none() && facts.nested.is_some() {
+        warnings.push(Problem::warning(
+            Kind::HugePages,
+            "this kernel has no transparent huge pages, or /sys is not mounted here, so each 4 KiB \
+             of guest memory may fault on its own",
+            "mount sysfs at /sys, or boot a kernel with CONFIG_TRANSPARENT_HUGEPAGE",
+        ));
+    }
     if facts.huge_pages.as_deref() == Some("never") {
         warnings.push(Problem::warning(
+            Kind::HugePages,
             "transparent huge pages are off, so each 4 KiB of guest memory faults on its own",
             "run `echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled`",
         ));

@@ -12,7 +12,7 @@ use super::capability::{self, Capability};
 use super::exit::{self, BareExit, ExitError};
 use super::host::{Extension, Host, HostFacts};
 use super::node;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 
 /// The only version there has been since Linux 2.6.22.
 const API_VERSION: i32 = 12;
@@ -107,28 +107,36 @@ pub(super) fn examine(
 /// The cause of a VM or vCPU (`thing`) that could not be created.
 pub(super) fn create_problem(thing: &str, error: &io::Error) -> Problem {
     let what = format!("KVM cannot create a {thing}: {error}");
-    let mend = match error.raw_os_error() {
-        Some(libc::ENOMEM) => {
-            "free memory on the host, or raise the memory limit of this container or service"
-        }
-        Some(libc::EBUSY | libc::EIO) => {
+    let (kind, mend) = match error.raw_os_error() {
+        Some(libc::ENOMEM) => (
+            Kind::Memory,
+            "free memory on the host, or raise the memory limit of this container or service",
+        ),
+        Some(libc::EBUSY | libc::EIO) => (
+            Kind::Busy,
             "stop the other hypervisor that holds the processor's extension: close VirtualBox or \
-             VMware, or run `sudo modprobe -r vboxdrv`"
-        }
-        Some(libc::EMFILE | libc::ENFILE) => {
-            "raise the limit of open files with `ulimit -n 4096`, or run fewer VMs"
-        }
-        Some(libc::EPERM | libc::EACCES) => {
-            "allow KVM's ioctls in the seccomp filter or security module that confines this process"
-        }
-        _ => "read the kernel's word on it with `sudo dmesg | grep -i kvm`",
+             VMware, or run `sudo modprobe -r vboxdrv`",
+        ),
+        Some(libc::EMFILE | libc::ENFILE) => (
+            Kind::Files,
+            "raise the limit of open files with `ulimit -n 4096`, or run fewer VMs",
+        ),
+        Some(libc::EPERM | libc::EACCES) => (
+            Kind::Policy,
+            "allow KVM's ioctls in the seccomp filter or security module that confines this process",
+        ),
+        _ => (
+            Kind::Refused,
+            "read the kernel's word on it with `sudo dmesg | grep -i kvm`",
+        ),
     };
-    Problem::error(what, mend)
+    Problem::error(kind, what, mend)
 }
 
 pub(super) fn version_problem(api_version: i32) -> Option<Problem> {
     (api_version != API_VERSION).then(|| {
         Problem::error(
+            Kind::Version,
             format!("KVM speaks API version {api_version}, not {API_VERSION}"),
             "boot an upstream Linux kernel, 4.17 or later",
         )
@@ -139,10 +147,12 @@ pub(super) fn run_problem(error: &ExitError, facts: &HostFacts) -> Problem {
     match error {
         ExitError::Create { thing, source } => create_problem(thing, source),
         ExitError::Memory(reason) => Problem::error(
+            Kind::Memory,
             format!("no memory for a guest: {reason}"),
             "free memory on the host, or raise the memory limit of this container or service",
         ),
         ExitError::Setup { step, source } => Problem::error(
+            Kind::Refused,
             format!("KVM refused to {step}: {source}"),
             "read the kernel's word on it with `sudo dmesg | grep -i kvm`",
         ),
@@ -150,11 +160,13 @@ pub(super) fn run_problem(error: &ExitError, facts: &HostFacts) -> Problem {
             let what = format!("KVM made a VM, but a guest of one instruction ended in {outcome}");
             match facts.nested {
                 Some(true) => Problem::error(
+                    Kind::Broken,
                     what,
                     "report it to whoever runs the hypervisor above this VM: its nested \
                      virtualization does not work",
                 ),
                 _ => Problem::error(
+                    Kind::Broken,
                     what,
                     "read the kernel's word on it with `sudo dmesg | grep -i kvm` and update it",
                 ),

@@ -28,10 +28,11 @@ pub use capability::Capability;
 pub use exit::BareExit;
 pub use host::{Extension, Host, HostFacts};
 pub use kvm::{KvmFacts, Platform};
-pub use problem::{Problem, Severity};
+pub use problem::{Kind, Problem, Severity};
 pub use render::render;
 
-/// The version of [`Diagnosis`] as it is serialized; it rises when a field changes its meaning.
+/// The version of [`Document`]; it rises when a field changes its meaning or goes. `docs/doctor.md`
+/// has every field.
 pub const SCHEMA: u32 = 1;
 
 /// All that the examination found.
@@ -53,6 +54,16 @@ pub struct Diagnosis {
     pub problems: Vec<Problem>,
 }
 
+/// The diagnosis for programs: the verdict first.
+#[derive(Debug, Serialize)]
+pub struct Document<'a> {
+    /// Whether a guest can run here.
+    pub usable: bool,
+    /// What that comes from.
+    #[serde(flatten)]
+    pub diagnosis: &'a Diagnosis,
+}
+
 /// One gate of the hypercall page, as chosen on this host.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateReport {
@@ -71,6 +82,14 @@ impl Diagnosis {
     /// Whether a guest can run here: no problem is an error.
     pub fn usable(&self) -> bool {
         !self.problems.iter().any(Problem::is_error)
+    }
+
+    /// It and its verdict, to be serialized.
+    pub fn document(&self) -> Document<'_> {
+        Document {
+            usable: self.usable(),
+            diagnosis: self,
+        }
     }
 
     /// The gravest problem and its mend, in one sentence; `None` on a usable host.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::host::{Host, HostFacts};
 use super::nested;
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 
 /// The cause of an open that failed, and its mend.
 pub(super) fn open_problem(host: &Host, facts: &HostFacts, error: &io::Error) -> Problem {
@@ -16,6 +16,7 @@ pub(super) fn open_problem(host: &Host, facts: &HostFacts, error: &io::Error) ->
         Some(libc::EACCES) => forbidden(host, facts),
         Some(libc::EPERM) => denied(host, facts),
         Some(libc::EISDIR) => Problem::error(
+            Kind::NodeWrong,
             format!(
                 "{node} is a directory, which a container runtime makes for a missing `-v` source"
             ),
@@ -25,14 +26,17 @@ pub(super) fn open_problem(host: &Host, facts: &HostFacts, error: &io::Error) ->
             ),
         ),
         Some(libc::EBUSY) => Problem::error(
+            Kind::Busy,
             format!("{node} is busy"),
             "stop the other hypervisor that holds the processor's extension (VirtualBox, VMware)",
         ),
         Some(libc::EMFILE | libc::ENFILE) => Problem::error(
+            Kind::Files,
             format!("{node} did not open because too many files are open"),
             "raise the limit with `ulimit -n 4096`, or close other programs",
         ),
         _ => Problem::error(
+            Kind::Refused,
             format!("{node} did not open: {error}"),
             "read the kernel's word on it with `sudo dmesg | grep -i kvm`",
         ),
@@ -42,6 +46,7 @@ pub(super) fn open_problem(host: &Host, facts: &HostFacts, error: &io::Error) ->
 /// Something opened, but KVM does not answer behind it.
 pub(super) fn not_kvm(host: &Host) -> Problem {
     Problem::error(
+        Kind::NodeWrong,
         format!("{} is not KVM's node", host.node.display()),
         "name the right one, usually /dev/kvm (a character device, major 10)",
     )
@@ -50,17 +55,23 @@ pub(super) fn not_kvm(host: &Host) -> Problem {
 fn missing(host: &Host, facts: &HostFacts) -> Problem {
     let node = host.node.display();
     if host.node.as_os_str() != "/dev/kvm" && host.has("dev/kvm") {
-        return Problem::error(format!("there is no {node}"), "name /dev/kvm, which exists");
+        return Problem::error(
+            Kind::NodeMissing,
+            format!("there is no {node}"),
+            "name /dev/kvm, which exists",
+        );
     }
     if !is_loaded(host, facts) {
         return absent_driver(host, facts, &format!("there is no {node}"));
     }
     match &facts.container {
         Some(kind) => Problem::error(
+            Kind::NodeMissing,
             format!("there is no {node} in this container ({kind}), though its host has KVM"),
             format!("start the container with {}", device_option(facts)),
         ),
         None => Problem::error(
+            Kind::NodeMissing,
             format!("there is no {node}, though KVM is loaded"),
             format!("let udev make it, or run `sudo mknod -m 0666 {node} c 10 232`"),
         ),
@@ -80,6 +91,7 @@ fn absent_driver(host: &Host, facts: &HostFacts, what: &str) -> Problem {
             let (module, setting) = (extension.module(), extension.setting());
             if host.ships(&facts.kernel, module) == Some(false) {
                 return Problem::error(
+                    Kind::ModuleMissing,
                     format!("{what}: kernel {} was built without {module}", facts.kernel),
                     format!(
                         "boot a kernel that has it (CONFIG_{})",
@@ -96,6 +108,7 @@ fn absent_driver(host: &Host, facts: &HostFacts, what: &str) -> Problem {
                 "here".to_string()
             };
             Problem::error(
+                Kind::ModuleMissing,
                 format!("{what}: the module {module} is not loaded"),
                 format!(
                     "run `sudo modprobe {module}` {place}; should that answer \"Operation not \
@@ -104,11 +117,13 @@ fn absent_driver(host: &Host, facts: &HostFacts, what: &str) -> Problem {
             )
         }
         None if software => Problem::error(
+            Kind::ModuleMissing,
             format!("{what}: the module kvm_pvm is not loaded"),
             "run `sudo modprobe kvm_pvm`, which needs no VMX or SVM",
         ),
         None if facts.nested == Some(true) => no_nesting(facts, what),
         None => Problem::error(
+            Kind::NoExtension,
             format!("{what}: the processor shows neither VMX nor SVM"),
             "switch on Intel VT-x or AMD-V (SVM) in the firmware settings (BIOS), or take another \
              machine if it has no such setting",
@@ -120,6 +135,7 @@ fn no_nesting(facts: &HostFacts, what: &str) -> Problem {
     let hypervisor = facts.hypervisor.as_deref();
     let above = hypervisor.map_or("a hypervisor", nested::name);
     Problem::error(
+        Kind::NoNesting,
         format!("{what}: this machine is a VM under {above}, which offers it neither VMX nor SVM"),
         nested::mend(hypervisor),
     )
@@ -150,7 +166,7 @@ fn forbidden(host: &Host, facts: &HostFacts) -> Problem {
             format!("let users in with {rule}, or give it to group kvm and run {join}")
         }
     };
-    Problem::error(what, mend)
+    Problem::error(Kind::Permission, what, mend)
 }
 
 /// EPERM: the mode would allow it, a device policy does not.
@@ -158,10 +174,12 @@ fn denied(host: &Host, facts: &HostFacts) -> Problem {
     let node = host.node.display();
     match &facts.container {
         Some(kind) => Problem::error(
+            Kind::Policy,
             format!("the device policy of this container ({kind}) denies {node}"),
             format!("start the container with {}", device_option(facts)),
         ),
         None => Problem::error(
+            Kind::Policy,
             format!("a device policy denies {node}"),
             "allow it in the service (`DeviceAllow=/dev/kvm rw`) or in the security module that \
              `sudo dmesg` names",

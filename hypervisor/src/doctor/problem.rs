@@ -12,9 +12,49 @@ pub enum Severity {
     Warning,
 }
 
+/// What a problem is about, for programs: unlike the sentences, these names stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// There is no node, though KVM is there.
+    NodeMissing,
+    /// The node is something else than KVM's.
+    NodeWrong,
+    /// The kernel's part of KVM is not loaded or not built.
+    ModuleMissing,
+    /// The processor shows no extension, and this is no virtual machine.
+    NoExtension,
+    /// This is a virtual machine, and its hypervisor offers no extension.
+    NoNesting,
+    /// This user may not open the node.
+    Permission,
+    /// A container, service or security module keeps KVM away.
+    Policy,
+    /// Another hypervisor holds the processor's extension.
+    Busy,
+    /// Too many files are open.
+    Files,
+    /// Memory is short.
+    Memory,
+    /// KVM speaks another version of its interface.
+    Version,
+    /// KVM lacks something that Paravane uses.
+    Capability,
+    /// KVM refused, and does not say why.
+    Refused,
+    /// A guest was made and did not run.
+    Broken,
+    /// The probe of the hypercall gates failed.
+    Gates,
+    /// Guest memory gets no huge pages.
+    HugePages,
+}
+
 /// Something wrong with the host, and its mend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
+    /// What it is about.
+    pub kind: Kind,
     /// How grave it is.
     pub severity: Severity,
     /// What is wrong: a clause without a full stop.
@@ -25,13 +65,13 @@ pub struct Problem {
 
 impl Problem {
     /// A problem that keeps every guest from running.
-    pub fn error(what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self::new(Severity::Error, what.into(), mend.into())
+    pub fn error(kind: Kind, what: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self::new(kind, Severity::Error, what.into(), mend.into())
     }
 
     /// A problem that guests survive.
-    pub fn warning(what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, what.into(), mend.into())
+    pub fn warning(kind: Kind, what: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self::new(kind, Severity::Warning, what.into(), mend.into())
     }
 
     /// Whether no guest can run.
@@ -44,8 +84,9 @@ impl Problem {
         format!("{}; to mend it, {}", self.what, self.mend)
     }
 
-    fn new(severity: Severity, what: String, mend: String) -> Self {
+    fn new(kind: Kind, severity: Severity, what: String, mend: String) -> Self {
         Self {
+            kind,
             severity,
             what,
             mend,

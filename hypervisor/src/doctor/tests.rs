@@ -224,6 +224,79 @@ fn huge_pages_that_are_off_are_a_warning() {
 }
 
 #[test]
+fn huge_pages_that_the_kernel_lacks_are_a_warning() {
+    let without = host::warnings(&Fake::new("").host.facts());
+    assert_eq!(without.len(), 1);
+    assert_eq!(without[0].severity, Severity::Warning);
+    assert!(without[0].mend.contains("CONFIG_TRANSPARENT_HUGEPAGE"));
+}
+
+#[test]
+fn each_hypervisor_above_is_named_by_its_signature() {
+    let kinds = [
+        ("KVMKVMKVM", "a VM under KVM"),
+        ("Microsoft Hv", "a VM under Hyper-V"),
+        ("VMwareVMware", "a VM under VMware"),
+        ("XenVMMXenVMM", "a VM under Xen"),
+        ("NewNewNewNew", "a VM under NewNewNewNew"),
+    ];
+    for (signature, words) in kinds {
+        for flags in ["vmx hypervisor", "svm hypervisor"] {
+            let mut fake = Fake::new(flags).under(signature);
+            fake.host.node = fake.host.root.join("absent");
+            let diagnosis = examine_host(&fake.host);
+            assert_eq!(diagnosis.host.nested, Some(true));
+            assert_eq!(diagnosis.host.hypervisor.as_deref(), Some(signature));
+            assert!(render(&diagnosis).contains(words), "{signature}");
+        }
+    }
+    assert_eq!(Fake::new("vmx").host.facts().nested, Some(false));
+}
+
+#[test]
+fn programs_tell_problems_by_their_kind() {
+    let kind = |fake: &Fake, errno| fake.open_problem(errno).kind;
+    let metal = Fake::new("vmx");
+    assert_eq!(kind(&metal, libc::ENOENT), Kind::ModuleMissing);
+    assert_eq!(kind(&metal, libc::EACCES), Kind::Permission);
+    assert_eq!(kind(&metal, libc::EPERM), Kind::Policy);
+    assert_eq!(kind(&metal, libc::EBUSY), Kind::Busy);
+    assert_eq!(kind(&metal, libc::EMFILE), Kind::Files);
+    assert_eq!(kind(&metal, libc::EISDIR), Kind::NodeWrong);
+    assert_eq!(kind(&metal, libc::EIO), Kind::Refused);
+    assert_eq!(kind(&Fake::new(""), libc::ENOENT), Kind::NoExtension);
+    let cloud = Fake::new("hypervisor").under("KVMKVMKVM");
+    assert_eq!(kind(&cloud, libc::ENOENT), Kind::NoNesting);
+    let container = Fake::new("vmx")
+        .file("sys/module/kvm_intel/refcnt", "0")
+        .file(".dockerenv", "");
+    assert_eq!(kind(&container, libc::ENOENT), Kind::NodeMissing);
+    let create = |errno| kvm::create_problem("VM", &io::Error::from_raw_os_error(errno)).kind;
+    assert_eq!(create(libc::ENOMEM), Kind::Memory);
+    assert_eq!(create(libc::EINVAL), Kind::Refused);
+    assert_eq!(
+        kvm::version_problem(10).map(|p| p.kind),
+        Some(Kind::Version)
+    );
+}
+
+#[test]
+fn the_same_permission_problem_has_the_whole_udev_rule_everywhere() {
+    let rule = "KERNEL==\"kvm\", GROUP=\"kvm\", MODE=\"0666\"";
+    for fake in [Fake::new("svm"), Fake::new("svm").file(".dockerenv", "")] {
+        let mend = fake.open_problem(libc::EACCES).mend;
+        for part in [
+            rule,
+            "/etc/udev/rules.d/",
+            "udevadm control --reload",
+            "usermod -aG kvm",
+        ] {
+            assert!(mend.contains(part), "no {part} in {mend}");
+        }
+    }
+}
+
+#[test]
 fn an_empty_host_is_examined_all_the_same() {
     let fake = Fake::new("");
     fs::remove_dir_all(&fake.host.root).expect("the made-up tree");

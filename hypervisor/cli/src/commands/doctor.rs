@@ -5,7 +5,7 @@ use std::path::Path;
 use bench::floor::{self, Effort, Row};
 use hypercall_abi::{Mode, Slot};
 use hypervisor::Vm;
-use hypervisor::doctor::{self, GateReport, Problem};
+use hypervisor::doctor::{self, GateReport, Kind, Problem};
 use hypervisor::monitor::gates::KvmKind;
 
 use crate::args::Doctor;
@@ -22,7 +22,7 @@ pub fn run(options: &Doctor) -> Result<u8, Failure> {
         }
     }
     if options.json {
-        output::print_json(&diagnosis)?;
+        output::print_json(&diagnosis.document())?;
     } else {
         output::print(&doctor::render(&diagnosis))?;
     }
@@ -36,6 +36,7 @@ pub fn run(options: &Doctor) -> Result<u8, Failure> {
 /// No guest of mode pv runs here, and the bare examination did not show it.
 fn no_gates(failure: &Failure) -> Problem {
     Problem::error(
+        Kind::Gates,
         format!("the probe of the gates failed: {}", failure.message),
         "use `paravane run --mode hvm`, which needs no gates, and report this",
     )
