@@ -1,28 +1,39 @@
-//! Builds the tiny guests.
+//! Builds the tiny guests and the foreign kernel.
 
 use std::path::Path;
 
 fn main() -> Result<(), guest_build::BuildError> {
+    build(
+        "guests",
+        "guests",
+        &["pv-guest/pv-runtime", "pv-guest/src/arch"],
+        "PARAVANE_TINY_GUESTS",
+    )?;
+    build("foreign-kernel", "foreign", &[], "PARAVANE_FOREIGN_KERNEL")
+}
+
+/// Build the image of a package, which is a folder here and depends on others of the workspace.
+fn build(
+    package: &str,
+    folder: &str,
+    others: &[&str],
+    variable: &str,
+) -> Result<(), guest_build::BuildError> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let workspace = here.join("..");
-    let inputs = [
-        here.join("guests"),
-        workspace.join("pv-guest/runtime"),
-        workspace.join("pv-guest/pv-runtime"),
-        workspace.join("pv-guest/src/arch"),
-        workspace.join("hypercall-abi"),
-        workspace.join("Cargo.toml"),
-    ];
+    let mut inputs = vec![here.join(folder)];
+    let common = ["pv-guest/runtime", "hypercall-abi", "Cargo.toml"];
+    inputs.extend(common.iter().chain(others).map(|path| workspace.join(path)));
     let inputs: Vec<&Path> = inputs.iter().map(|path| path.as_path()).collect();
     guest_build::build(
         &guest_build::Image {
-            package: "guests",
-            bin: "guests",
+            package,
+            bin: package,
             workspace: &workspace,
             script: &workspace.join("pv-guest/kernel.ld"),
             inputs: &inputs,
         },
-        "PARAVANE_TINY_GUESTS",
+        variable,
     )?;
     Ok(())
 }

@@ -18,6 +18,9 @@ use kvm_ioctls::VmFd;
 /// The tiny guests' image; the first word of the command line chooses the behaviour.
 pub static TINY: &[u8] = include_bytes!(env!("PARAVANE_TINY_GUESTS"));
 
+/// The foreign kernel: native, and not shaped for Paravane. See `foreign/src/main.rs`.
+pub static FOREIGN: &[u8] = include_bytes!(env!("PARAVANE_FOREIGN_KERNEL"));
+
 /// The status of a tiny guest that met an event that its behaviour does not expect.
 pub const UNEXPECTED_EVENT: u8 = 97;
 
