@@ -1,7 +1,7 @@
 //! The images hold no instruction that they must not: counted, and found by name.
 
 use hypervisor::audit::{ImageKind, Report, audit};
-use tests::TINY;
+use tests::{FOREIGN, TINY};
 
 #[track_caller]
 fn report(image: &[u8]) -> Report {
@@ -54,4 +54,20 @@ fn what_is_excused_in_the_pv_image_is_what_it_says() {
 fn the_tiny_guests_are_as_clean_but_for_what_they_do_on_purpose() {
     let report = report(TINY);
     assert_eq!((report.counts.simd, report.counts.below_stack), (0, 0));
+}
+
+#[test]
+fn the_foreign_kernel_has_every_ordinary_privileged_and_sensitive_instruction() {
+    let report = report(FOREIGN);
+    assert_eq!((report.counts.simd, report.counts.below_stack), (0, 0));
+    for text in [
+        "cli", "sti", "hlt", "pushfq", "popfq", "iretq", "ret far", "swapgs", "sysretq", "lgdt",
+        "lidt", "ltr", "sgdt", "sidt", "sldt", "str", "smsw", "lar", "lsl", "verr", "verw",
+        "invlpg", "rdmsr", "wrmsr", "cpuid", "in ", "out ", "outsb", "mov cr0,", "mov cr3,",
+        "mov cr4,", "mov cr8,", "mov ds,", "mov es,", "mov ss,", "mov fs,", "mov gs,", "pop fs",
+        "push fs",
+    ] {
+        let has_it = |found: &&hypervisor::audit::Finding| found.text.contains(text);
+        assert!(report.findings.iter().any(|found| has_it(&found)), "{text}");
+    }
 }
