@@ -211,7 +211,9 @@ impl Run<'_> {
                 .find(|line| line.row == name)
                 .map(|line| &line.outcome)
             {
-                Some(Outcome::Measured { n, exits, ticks }) => {
+                Some(Outcome::Measured {
+                    n, exits, ticks, ..
+                }) => {
                     let n = *n as f64;
                     pool.add_exits(*exits as f64, n * ticks.len() as f64);
                     pool.cycles

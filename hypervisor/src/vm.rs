@@ -233,7 +233,7 @@ impl Vm {
             },
             stop: Stop::default(),
             call_done: (config.mode == Mode::Pv).then_some(installed.call_done),
-            last_exit: "interrupted",
+            last_exit: crate::stats::INTERRUPTED,
             image: config.image,
             kind,
             input,

@@ -27,7 +27,9 @@ fn exits_per_op(mode: Mode) -> Vec<(&'static str, Option<f64>)> {
         .iter()
         .zip(names)
         .map(|(line, name)| match &line.outcome {
-            Outcome::Measured { n, exits, ticks } => {
+            Outcome::Measured {
+                n, exits, ticks, ..
+            } => {
                 assert_eq!(ticks.len(), SAMPLES, "{name}");
                 assert!(ticks.iter().all(|ticks| *ticks > 0), "{name}: {ticks:?}");
                 (name, Some(*exits as f64 / (*n as f64 * SAMPLES as f64)))
