@@ -32,6 +32,16 @@ pub enum Platform {
 }
 
 impl Platform {
+    /// The platform in a word, for programs: as it is serialized.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Vmx => "vmx",
+            Self::Svm => "svm",
+            Self::KvmPvm => "kvm_pvm",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// The platform in words, for reports.
     pub const fn name(self) -> &'static str {
         match self {
