@@ -19,7 +19,7 @@ fn build(
     others: &[&str],
     variable: &str,
 ) -> Result<(), guest_build::BuildError> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = guest_build::package()?;
     let workspace = here.join("..");
     let mut inputs = vec![here.join(folder)];
     let common = ["pv-guest/runtime", "hypercall-abi", "Cargo.toml"];

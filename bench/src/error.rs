@@ -39,6 +39,17 @@ pub enum BenchError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Signals made the guest leave in each try, so that its exits could not be counted.
+    #[error(
+        "signals interrupted the guest in mode {mode} in each of {tries} tries, and its exits cannot be \
+         counted; run it without a profiler or debugger"
+    )]
+    Interrupted {
+        /// The mode, by name.
+        mode: &'static str,
+        /// How often it was tried.
+        tries: usize,
+    },
     /// There is no such row.
     #[error("no row is called {name}; the rows are {}", crate::row_names().join(", "))]
     NoRow {

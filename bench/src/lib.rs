@@ -6,9 +6,12 @@
 //! - [`floor`]: the same mechanisms in a raw KVM VM of a few instructions, the yardstick;
 //! - `life`: building, booting and ending virtual machines and whole processes, timed outside.
 //!
+//! [`check`] counts what each row does, and compares counts and ratios with a baseline.
+//!
 //! `CLAIMS.md` says what is claimed and by which row; `goals` turns that into verdicts.
 #![deny(unsafe_code)]
 
+pub mod check;
 mod error;
 #[allow(unsafe_code)]
 pub mod floor;

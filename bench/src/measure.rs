@@ -21,7 +21,7 @@ use crate::watch::Watch;
 /// What the host's kernel still does for a machine that was closed, it has done by then.
 const PAUSE: Duration = Duration::from_millis(3);
 /// The columns that are guests.
-const MODES: [Mode; 2] = [Mode::Hvm, Mode::Pv];
+pub const MODES: [Mode; 2] = [Mode::Hvm, Mode::Pv];
 
 /// Measure, and tell `progress` what is measured next.
 ///
@@ -203,7 +203,7 @@ impl Run<'_> {
         if names.is_empty() {
             return Ok(());
         }
-        let lines = micro::run(mode, &names, self.effort.samples, None, &self.watch)?;
+        let lines = micro::run(mode, &names, self.effort.samples, None, &self.watch)?.lines;
         for name in names {
             let pool = self.pool(Source::Guest(mode), name);
             match lines
@@ -211,7 +211,9 @@ impl Run<'_> {
                 .find(|line| line.row == name)
                 .map(|line| &line.outcome)
             {
-                Some(Outcome::Measured { n, exits, ticks }) => {
+                Some(Outcome::Measured {
+                    n, exits, ticks, ..
+                }) => {
                     let n = *n as f64;
                     pool.add_exits(*exits as f64, n * ticks.len() as f64);
                     pool.cycles

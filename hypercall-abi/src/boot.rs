@@ -16,7 +16,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"PARAVANE");
 pub mod feature {
     /// The batch ring is drained.
     pub const BATCH: u64 = 1 << 0;
-    /// The shared page counts exits.
+    /// The shared page counts exits and calls.
     pub const EXIT_COUNT: u64 = 1 << 1;
     /// User roots work: `set_user_root`, the user window and the slot `enter_user`.
     pub const USER_ROOT: u64 = 1 << 2;

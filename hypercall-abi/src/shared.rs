@@ -79,6 +79,8 @@ pub struct SharedPage {
     pub ring_tail: AtomicU32,
     /// How many entries the VMM has taken out of the batch ring, ever.
     pub ring_head: AtomicU32,
+    /// How many calls of tier `machine` the VMM has answered.
+    pub calls: AtomicU64,
 }
 
 /// Entries of the batch ring.

@@ -5,6 +5,7 @@ use std::io;
 
 use hypercall_abi::Mode;
 
+use crate::doctor;
 use crate::loader::{FileError, ImageError};
 
 /// The host cannot go on.
@@ -13,13 +14,16 @@ pub enum HostError {
     /// `/dev/kvm` cannot be opened; the sentence carries the mend.
     #[error("{0}")]
     NoKvm(String),
+    /// KVM opens and creates no VM, or no vCPU in it; the sentence carries the mend.
+    #[error("{0}")]
+    Create(String),
     /// KVM lacks something that Paravane needs.
     #[error("this KVM lacks {name}: {mend}")]
     Capability {
         /// The capability's name in the kernel's documentation.
         name: &'static str,
         /// What helps.
-        mend: &'static str,
+        mend: String,
     },
     /// A KVM operation failed.
     #[error("KVM could not {what}: {source}")]
@@ -124,6 +128,14 @@ impl HostError {
     /// An image error in the file of this name.
     pub(crate) fn image(name: &str, error: ImageError) -> Self {
         Self::Image(error.in_file(name))
+    }
+
+    /// A `thing`, VM or vCPU, that KVM did not create.
+    pub(crate) fn create(thing: &'static str) -> impl Fn(kvm_ioctls::Error) -> Self {
+        move |error| {
+            let error = io::Error::from_raw_os_error(error.errno());
+            Self::Create(doctor::explain_create_error(thing, &error))
+        }
     }
 
     /// A failed KVM operation; `what` completes "KVM could not".

@@ -1,6 +1,6 @@
 //! The hypervisor's view of a vCPU's shared page.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypercall_abi::shared::{ClockScale, SharedPage};
 
@@ -38,11 +38,12 @@ impl Shared {
 
     /// Count an exit where the guest can read it.
     pub fn count_exit(&self) {
-        let exits = &self.page().exits;
-        exits.store(
-            exits.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
+        count(&self.page().exits);
+    }
+
+    /// Count a call where the guest can read it.
+    pub fn count_call(&self) {
+        count(&self.page().calls);
     }
 
     /// How many batch entries the guest has made.
@@ -54,4 +55,12 @@ impl Shared {
     pub fn set_ring_head(&self, head: u32) {
         self.page().ring_head.store(head, Ordering::Release);
     }
+}
+
+/// The guest may write too; nobody else counts, so no locked instruction is needed.
+fn count(word: &AtomicU64) {
+    word.store(
+        word.load(Ordering::Relaxed).wrapping_add(1),
+        Ordering::Relaxed,
+    );
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+/// The kind of an exit that the guest had no part in: a signal came to the hypervisor's thread.
+pub const INTERRUPTED: &str = "interrupted";
+
 /// How often something happened, and how long it took in the hypervisor's process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {

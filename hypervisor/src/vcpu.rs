@@ -9,6 +9,7 @@ use kvm_ioctls::{SyncReg, VcpuExit};
 use crate::error::{GuestFault, HostError};
 use crate::kvm_run;
 use crate::monitor;
+use crate::stats::INTERRUPTED;
 use crate::stop::StopReason;
 use crate::vm::Vm;
 
@@ -73,7 +74,7 @@ impl Vm {
 
     /// Enter the guest; port accesses are done before this returns.
     fn enter(&mut self) -> Result<Exit, HostError> {
-        self.last_exit = "interrupted";
+        self.last_exit = INTERRUPTED;
         let exit = match self.vcpu.run() {
             Ok(VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _)) if self.call_done.is_some() => {
                 Exit::Call { rip: None }
@@ -152,6 +153,7 @@ impl Vm {
             Err(fault) => return Ok(Err(fault)),
         };
         self.shared.set_ring_head(self.door.head);
+        self.shared.count_call();
         self.apply_event_entries()?;
 
         let back = &mut self.vcpu.sync_regs_mut().regs;

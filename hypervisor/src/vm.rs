@@ -125,31 +125,19 @@ pub fn open_kvm_at(node: &Path) -> Result<Kvm, HostError> {
     if kvm.get_api_version() < 0 {
         return Err(HostError::NoKvm(doctor::explain_not_kvm(node)));
     }
-    let needs = [
-        (
-            Cap::SyncRegs,
-            "KVM_CAP_SYNC_REGS",
-            "use Linux 4.17 or newer",
-        ),
-        (
-            Cap::SplitIrqchip,
-            "KVM_CAP_SPLIT_IRQCHIP",
-            "use Linux 4.5 or newer",
-        ),
-        (
-            Cap::SignalMsi,
-            "KVM_CAP_SIGNAL_MSI",
-            "use Linux 3.5 or newer",
-        ),
-        (
-            Cap::GetTscKhz,
-            "KVM_CAP_GET_TSC_KHZ",
-            "use Linux 2.6.39 or newer on a host with a stable TSC",
-        ),
-    ];
-    for (capability, name, mend) in needs {
+    // What every machine begins with; `paravane doctor` asks for the rest.
+    for capability in [
+        Cap::SyncRegs,
+        Cap::SplitIrqchip,
+        Cap::SignalMsi,
+        Cap::GetTscKhz,
+    ] {
         if !kvm.check_extension(capability) {
-            return Err(HostError::Capability { name, mend });
+            let (name, since) = doctor::capability_name(capability);
+            return Err(HostError::Capability {
+                name,
+                mend: format!("use Linux {since} or newer; `paravane doctor` says more"),
+            });
         }
     }
     Ok(kvm)
@@ -165,15 +153,11 @@ impl Vm {
             return Err(HostError::Mode(config.mode));
         }
         let kvm = open_kvm_at(&config.kvm_node)?;
-        let fd = kvm
-            .create_vm()
-            .map_err(HostError::kvm("create a virtual machine"))?;
+        let fd = kvm.create_vm().map_err(HostError::create("VM"))?;
         let memory = Memory::new(config.memory_bytes)?;
         memory.register(&fd)?;
         split_irqchip(&fd)?;
-        let mut vcpu = fd
-            .create_vcpu(0)
-            .map_err(HostError::kvm("create a virtual processor"))?;
+        let mut vcpu = fd.create_vcpu(0).map_err(HostError::create("vCPU"))?;
         vcpu.set_cpuid2(&processor::cpuid(&kvm)?)
             .map_err(HostError::kvm("set the processor's features"))?;
 
@@ -233,7 +217,7 @@ impl Vm {
             },
             stop: Stop::default(),
             call_done: (config.mode == Mode::Pv).then_some(installed.call_done),
-            last_exit: "interrupted",
+            last_exit: crate::stats::INTERRUPTED,
             image: config.image,
             kind,
             input,

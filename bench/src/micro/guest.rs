@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hypercall_abi::Mode;
+use hypervisor::stats::INTERRUPTED;
 use hypervisor::{Config, End, Vm};
 
 use super::lines::{self, Line};
@@ -16,6 +17,15 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// The longest line that is kept, and the most text beside the lines.
 const KEPT: usize = 64 * 1024;
 
+/// What the guest's benchmark found.
+#[derive(Debug)]
+pub struct Ran {
+    /// A line a row.
+    pub lines: Vec<Line>,
+    /// How often a signal made the guest leave. The counts of the rows then hold exits of the host's.
+    pub interruptions: u64,
+}
+
 /// Run these rows in a fresh virtual machine, with so many samples of each. Where `operations` is
 /// given a sample has so many, otherwise as many as take about 1 ms.
 pub fn run(
@@ -24,7 +34,7 @@ pub fn run(
     samples: usize,
     operations: Option<u64>,
     watch: &Watch,
-) -> Result<Vec<Line>, BenchError> {
+) -> Result<Ran, BenchError> {
     let operations = operations.map_or_else(|| "auto".to_owned(), |n| n.to_string());
     let mut config = kernel(mode);
     config.command_line = format!(
@@ -45,7 +55,11 @@ pub fn run(
             evidence: format!("{}{}", text.other, outcome.report.unwrap_or_default()),
         });
     }
-    lines::parse(&text.lines)
+    let interruptions = outcome.stats.exits.get(INTERRUPTED);
+    Ok(Ran {
+        lines: lines::parse(&text.lines)?,
+        interruptions: interruptions.map_or(0, |count| count.count),
+    })
 }
 
 /// A configuration with the kernel that is built in.

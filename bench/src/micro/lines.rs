@@ -25,6 +25,10 @@ pub enum Outcome {
         n: u64,
         /// Exits in all samples.
         exits: u64,
+        /// Calls of tier 2 in all samples.
+        calls: u64,
+        /// Calls of tier 3, entries of the batch ring, in all samples.
+        entries: u64,
         /// The samples, in cycles.
         ticks: Vec<u64>,
     },
@@ -86,7 +90,13 @@ fn measured(text: &str) -> Result<Outcome, &'static str> {
     let exits = field("exits")
         .and_then(number)
         .ok_or("exits= and a number should follow n=")?;
-    let samples = field("ticks").ok_or("ticks= should follow exits=")?;
+    let calls = field("calls")
+        .and_then(number)
+        .ok_or("calls= and a number should follow exits=")?;
+    let entries = field("entries")
+        .and_then(number)
+        .ok_or("entries= and a number should follow calls=")?;
+    let samples = field("ticks").ok_or("ticks= should follow entries=")?;
     if fields.next().is_some() {
         return Err("something follows the samples");
     }
@@ -97,7 +107,13 @@ fn measured(text: &str) -> Result<Outcome, &'static str> {
         .collect::<Result<Vec<_>, _>>();
     let ticks =
         ticks.map_err(|_| "the samples should be hexadecimal numbers, with commas between")?;
-    Ok(Outcome::Measured { n, exits, ticks })
+    Ok(Outcome::Measured {
+        n,
+        exits,
+        calls,
+        entries,
+        ticks,
+    })
 }
 
 /// As much of a line as a message needs.
@@ -116,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_run_is_a_line_a_row_and_an_end() {
-        let text = "@bench null_machine n=64 exits=192 ticks=3f1c8,a,ffffffffffffffff\n\
+        let text = "@bench null_machine n=64 exits=192 calls=191 entries=3 ticks=3f1c8,a,ffffffffffffffff\n\
                     @bench null_batch absent\n\
                     @bench idle_wake failed the timer did not fire\n\
                     @bench end";
@@ -133,6 +149,8 @@ mod tests {
                 Outcome::Measured {
                     n: 64,
                     exits: 192,
+                    calls: 191,
+                    entries: 3,
                     ticks
                 }
             )
@@ -152,7 +170,7 @@ mod tests {
     fn a_run_without_its_end_was_cut_short() {
         for text in [
             "",
-            "@bench empty_loop n=1 exits=0 ticks=1",
+            "@bench empty_loop n=1 exits=0 calls=0 entries=0 ticks=1",
             "@bench endless",
         ] {
             let error = parse_text(text).unwrap_err().to_string();
@@ -166,19 +184,40 @@ mod tests {
             ("bench x absent", "begin with @bench"),
             ("@bench x", "nothing follows"),
             ("@bench x gone", "n= and a number"),
-            ("@bench x n=0 exits=0 ticks=1", "from 1 on"),
-            ("@bench x n=-1 exits=0 ticks=1", "n= and a number"),
-            ("@bench x n=1 ticks=1", "exits= and a number"),
-            ("@bench x n=1 exits=z ticks=1", "exits= and a number"),
-            ("@bench x n=1 exits=0", "ticks= should follow"),
-            ("@bench x n=1 exits=0 ticks=", "hexadecimal"),
-            ("@bench x n=1 exits=0 ticks=1,,2", "hexadecimal"),
-            ("@bench x n=1 exits=0 ticks=0x1", "hexadecimal"),
+            ("@bench x n=0 exits=0", "from 1 on"),
+            ("@bench x n=-1 exits=0", "n= and a number"),
+            ("@bench x n=1 calls=1", "exits= and a number"),
+            ("@bench x n=1 exits=z", "exits= and a number"),
+            ("@bench x n=1 exits=0 ticks=1", "calls= and a number"),
+            ("@bench x n=1 exits=0 calls=0", "entries= and a number"),
             (
-                "@bench x n=1 exits=0 ticks=10000000000000000",
+                "@bench x n=1 exits=0 calls=0 entries=-1 ticks=1",
+                "entries= and a number",
+            ),
+            (
+                "@bench x n=1 exits=0 calls=0 entries=0",
+                "ticks= should follow",
+            ),
+            (
+                "@bench x n=1 exits=0 calls=0 entries=0 ticks=",
                 "hexadecimal",
             ),
-            ("@bench x n=1 exits=0 ticks=1 more", "follows the samples"),
+            (
+                "@bench x n=1 exits=0 calls=0 entries=0 ticks=1,,2",
+                "hexadecimal",
+            ),
+            (
+                "@bench x n=1 exits=0 calls=0 entries=0 ticks=0x1",
+                "hexadecimal",
+            ),
+            (
+                "@bench x n=1 exits=0 calls=0 entries=0 ticks=10000000000000000",
+                "hexadecimal",
+            ),
+            (
+                "@bench x n=1 exits=0 calls=0 entries=0 ticks=1 more",
+                "follows the samples",
+            ),
         ] {
             let error = parse_text(&format!("{line}\n@bench end"))
                 .unwrap_err()

@@ -46,7 +46,7 @@ pub enum Command {
     #[command(after_help = RUN_EXAMPLES, after_long_help = format!("{RUN_EXAMPLES}\n\n{}", status::HELP))]
     Run(Box<Run>),
     /// Measure what each operation costs in each mode
-    #[command(after_help = BENCH_EXAMPLES)]
+    #[command(after_help = BENCH_EXAMPLES, after_long_help = format!("{BENCH_EXAMPLES}\n\n{BENCH_STATUS}"))]
     Bench(Bench),
     /// Count the privileged and sensitive instructions of an image
     #[command(after_help = AUDIT_EXAMPLES, after_long_help = format!("{AUDIT_EXAMPLES}\n\n{}", hypervisor::audit::explain()))]
@@ -124,10 +124,22 @@ Figures are of this host alone; ratios are taken inside one run. Leave the host 
 
 Examples:
   paravane bench --quick                          a first look, in seconds
-  paravane bench --json > today.json              steady figures, for a machine";
+  paravane bench --json > today.json              steady figures, for a machine
+  paravane bench --write-baseline base.json       remember this platform's counts and ratios
+  paravane bench --check base.json --counts-only  what exits and calls moved: no times, so it suits CI";
+
+const BENCH_STATUS: &str = "\
+Exit status:
+    0    measured, or with --check: nothing moved
+    1    --check: a count or a ratio moved
+    2    the command line or the baseline makes no sense: no baseline, one of another schema, one
+         that says nothing of this platform
+    125  the host cannot do it: no KVM, a file that cannot be read or written
+    129, 130, 143  ended by SIGHUP, by Ctrl-C or SIGINT, by SIGTERM";
 
 /// Options of `bench`.
 #[derive(Debug, Group)]
+#[command(group = ArgGroup::new("baseline").args(["check", "write_baseline"]))]
 pub struct Bench {
     /// Fewer repetitions: seconds instead of minutes, and a wider spread
     #[arg(long)]
@@ -138,6 +150,15 @@ pub struct Bench {
     /// Measure only these rows
     #[arg(long, value_name = "ROW,..", value_delimiter = ',')]
     pub only: Vec<String>,
+    /// Compare with a baseline: counts exactly, ratios within its tolerances, no times
+    #[arg(long, value_name = "BASELINE")]
+    pub check: Option<PathBuf>,
+    /// Write this platform's counts and ratios into a baseline; other platforms' stay
+    #[arg(long, value_name = "BASELINE")]
+    pub write_baseline: Option<PathBuf>,
+    /// With --check or --write-baseline: counts alone, which no busy host disturbs
+    #[arg(long, requires = "baseline")]
+    pub counts_only: bool,
 }
 
 const AUDIT_EXAMPLES: &str = "\

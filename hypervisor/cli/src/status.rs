@@ -6,7 +6,8 @@ use hypervisor::{HostError, StopReason};
 
 /// All went well.
 pub const OK: u8 = 0;
-/// `audit --forbid` found something, a case of `ci` failed, or `doctor` met an unusable host.
+/// `audit --forbid` found something, a case of `ci` failed, a count or ratio of `bench --check` moved,
+/// or `doctor` met an unusable host.
 pub const FOUND: u8 = 1;
 /// The command line makes no sense; clap uses it too.
 pub const USAGE: u8 = 2;
@@ -27,8 +28,9 @@ Exit status:
   run gives the guest's own status: what `poweroff` said; 101 after a panic of the guest's kernel,
   102 after an exception in it, 103 to 105 when it could not start. Otherwise:
     0    done
-    1    `audit --forbid` found something, a case of `ci` failed, or `doctor` met an unusable host
-    2    the command line, or a scenario file of `ci`, makes no sense
+    1    `audit --forbid` found something, a case of `ci` failed, `bench --check` saw something move,
+         or `doctor` met an unusable host
+    2    the command line, a scenario file of `ci` or a baseline of `bench` makes no sense
     70   a bug in paravane itself
     124  the guest did not end within --timeout
     125  the host cannot do it: no KVM, a bad image, a full disk, a closed output

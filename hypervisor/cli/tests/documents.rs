@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use common::{arg, file, has_kvm, paravane};
 
+const BENCH: &str = include_str!("../../../docs/bench.md");
 const CI: &str = include_str!("../../../docs/ci.md");
 const DOCTOR: &str = include_str!("../../../docs/doctor.md");
 
@@ -56,6 +57,34 @@ fn every_field_of_the_doctor_is_documented() {
         assert_eq!(good["usable"], true);
         documented(&good, DOCTOR);
     }
+}
+
+#[test]
+fn every_field_of_a_check_is_documented() {
+    if !has_kvm() {
+        return;
+    }
+    // Of the platform that it knows not it compares little, and of a row that is wrong much.
+    let baseline = br#"{"kind": "paravane bench baseline", "schema": 1, "platforms": {
+        "a": {"counts": {"null_machine": {"pv": {"exits": "2"}}}},
+        "b": {"counts": {"null_machine": {"pv": {"exits": "2"}}}}}}"#;
+    let path = file("documents.json", baseline);
+    let options = ["bench", "--check", arg(&path), "--counts-only", "--json"];
+    let only = ["--only", "null_machine"];
+    let mut json = paravane(&[&options[..], &only].concat()).expect(1).json();
+    assert_eq!(json["comparison"]["moved"][0]["was"], "2");
+    // A map by mode, which the document shows as MODE.
+    for row in json["counts"].as_array_mut().expect("rows") {
+        let modes = row["modes"].as_object_mut().expect("modes");
+        let pv = modes.remove("pv").expect("it is counted");
+        assert_eq!(pv["state"], "counts");
+        *modes = serde_json::Map::from_iter([(
+            "MODE".into(),
+            serde_json::json!({"state": pv["state"]}),
+        )]);
+    }
+    documented(&json, BENCH);
+    std::fs::remove_file(path).expect("it exists");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 fn main() -> Result<(), guest_build::BuildError> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = guest_build::package()?;
     let workspace = here.join("../../..");
     guest_build::build(
         &guest_build::Image {

@@ -101,6 +101,12 @@ pub(super) fn shared() -> String {
             "ring_head",
             "entries that the hypervisor has run, ever",
         ),
+        (
+            offset_of!(SharedPage, calls),
+            8,
+            "calls",
+            "calls of tier 2 that the hypervisor has answered",
+        ),
     ];
     let row = |(at, size, name, what): (usize, u32, &str, &str)| {
         [

@@ -107,7 +107,10 @@ fn call(row: &Row) -> [String; 7] {
 fn features() -> String {
     let rows = [
         (feature::BATCH, "the batch ring is drained"),
-        (feature::EXIT_COUNT, "`exits` counts in the shared page"),
+        (
+            feature::EXIT_COUNT,
+            "`exits` and `calls` count in the shared page",
+        ),
         (
             feature::USER_ROOT,
             "user roots: `set_user_root`, the user window, the slot `enter_user`",

@@ -58,6 +58,15 @@ const ROWS: [Row; 17] = [
     (Cap::X86UserSpaceMsr,  "KVM_CAP_X86_USER_SPACE_MSR",  false, "5.10",   Positive, "reporting MSRs that a guest should not touch"),
 ];
 
+/// The name of a capability in `linux/kvm.h`, and the least Linux version that has it on x86; of one that
+/// Paravane does not use, words to that effect.
+pub(super) fn name(capability: Cap) -> (&'static str, &'static str) {
+    let row = ROWS.iter().find(|row| row.0 as u32 == capability as u32);
+    row.map_or(("a capability that is not listed", "4.17"), |row| {
+        (row.1, row.3)
+    })
+}
+
 /// Asks KVM for each.
 pub(super) fn survey(kvm: &Kvm) -> Vec<Capability> {
     ROWS.into_iter()
@@ -149,6 +158,18 @@ mod tests {
         assert!(!answered(row("KVM_CAP_SYNC_REGS"), 0b011).present);
         assert!(answered(row("KVM_CAP_SYNC_REGS"), 0b1111).present);
         assert!(!answered(row("KVM_CAP_IRQFD"), -1).present);
+    }
+
+    #[test]
+    fn what_every_machine_begins_with_is_listed() {
+        for (capability, expected) in [
+            (Cap::SyncRegs, ("KVM_CAP_SYNC_REGS", "4.17")),
+            (Cap::SplitIrqchip, ("KVM_CAP_SPLIT_IRQCHIP", "4.4")),
+            (Cap::SignalMsi, ("KVM_CAP_SIGNAL_MSI", "3.5")),
+            (Cap::GetTscKhz, ("KVM_CAP_GET_TSC_KHZ", "3.0")),
+        ] {
+            assert_eq!(name(capability), expected);
+        }
     }
 
     #[test]

@@ -10,13 +10,15 @@ pub(super) fn hypervisor_signature() -> Option<String> {
     if cpuid(1)[2] & HYPERVISOR_PRESENT == 0 {
         return None;
     }
-    // KVM posing as Hyper-V to please Windows moves its own leaves up by 0x100.
-    let own = signature(0x4000_0100);
-    Some(if own == "KVMKVMKVM" {
-        own
-    } else {
-        signature(0x4000_0000)
-    })
+    Some(own(signature(0x4000_0000), signature(0x4000_0100)))
+}
+
+/// KVM and Xen that pose as Hyper-V, to please Windows, move their own leaves up by 0x100.
+pub(super) fn own(first: String, moved: String) -> String {
+    match moved.as_str() {
+        "KVMKVMKVM" | "XenVMMXenVMM" => moved,
+        _ => first,
+    }
 }
 
 fn signature(leaf: u32) -> String {

@@ -4,7 +4,9 @@
 
 use std::fmt;
 use std::io;
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_segment, kvm_userspace_memory_region,
@@ -13,6 +15,8 @@ use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use serde::Serialize;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::errno;
+
+use crate::stop::{Stop, StopReason};
 
 /// Exits that are counted, and those before them that only warm up.
 const SAMPLES: usize = 200;
@@ -30,6 +34,9 @@ const PORT: u8 = 0x80;
 /// `out PORT, al`.
 const OUT: [u8; 2] = [0xe6, PORT];
 const HLT: u8 = 0xf4;
+
+/// How long all of it may take: ten thousand times as long as it takes.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// How often a run that a signal interrupted is tried again.
 const RETRIES: usize = 1000;
@@ -64,31 +71,55 @@ pub(super) enum ExitError {
     },
     #[error("the guest ended in {0}")]
     Ran(String),
+    #[error("the guest did not leave within {0:?}")]
+    Hung(Duration),
 }
 
 /// Fields drop in this order: what uses the memory goes before the memory.
 struct Guest {
     vcpu: VcpuFd,
+    stop: Stop,
     _vm: VmFd,
     _memory: GuestMemoryMmap,
 }
 
 /// The cost of a bare exit, and the TSC frequency in kHz that KVM reports for the vCPU.
 pub(super) fn measure(kvm: &Kvm) -> Result<(BareExit, Option<u32>), ExitError> {
-    let mut guest = Guest::new(kvm)?;
-    for _ in 0..WARM_UP {
-        guest.leave_by_out()?;
-    }
-    let mut costs_ns = Vec::with_capacity(SAMPLES);
-    for _ in 0..SAMPLES {
-        let start = Instant::now();
-        guest.leave_by_out()?;
-        costs_ns.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    }
-    match guest.run()? {
-        Left::Halted => Ok((summary(costs_ns), guest.vcpu.get_tsc_khz().ok())),
-        other => Err(ExitError::Ran(other.to_string())),
-    }
+    let mut code = OUT.repeat(WARM_UP + SAMPLES);
+    code.push(HLT);
+    measure_guest(kvm, &code, LIMIT)
+}
+
+/// The same with other code, which should leave as often, within a limit.
+pub(super) fn measure_guest(
+    kvm: &Kvm,
+    code: &[u8],
+    limit: Duration,
+) -> Result<(BareExit, Option<u32>), ExitError> {
+    let mut guest = Guest::new(kvm, code)?;
+    let stop = guest.stop.clone();
+    let _running = stop.running();
+    let _bound = bound(&stop, limit);
+    guest.measure().map_err(|error| match stop.reason() {
+        Some(_) => ExitError::Hung(limit),
+        None => error,
+    })
+}
+
+/// Stops the guest unless the result is dropped within `limit`: KVM may be broken so that it never leaves.
+/// Without a thread to be had there is no bound; a guest on a KVM that works needs none.
+fn bound(stop: &Stop, limit: Duration) -> Sender<()> {
+    let (bound, dropped) = mpsc::channel();
+    let stop = stop.clone();
+    let watch = move || {
+        if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            stop.stop(StopReason::Timeout);
+        }
+    };
+    let _ = thread::Builder::new()
+        .name("doctor-watch".into())
+        .spawn(watch);
+    bound
 }
 
 /// `costs_ns` holds at least one.
@@ -104,8 +135,24 @@ fn summary(mut costs_ns: Vec<u64>) -> BareExit {
 }
 
 impl Guest {
-    fn new(kvm: &Kvm) -> Result<Self, ExitError> {
-        let memory = image()?;
+    fn measure(&mut self) -> Result<(BareExit, Option<u32>), ExitError> {
+        for _ in 0..WARM_UP {
+            self.leave_by_out()?;
+        }
+        let mut costs_ns = Vec::with_capacity(SAMPLES);
+        for _ in 0..SAMPLES {
+            let start = Instant::now();
+            self.leave_by_out()?;
+            costs_ns.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        }
+        match self.run()? {
+            Left::Halted => Ok((summary(costs_ns), self.vcpu.get_tsc_khz().ok())),
+            other => Err(ExitError::Ran(other.to_string())),
+        }
+    }
+
+    fn new(kvm: &Kvm, code: &[u8]) -> Result<Self, ExitError> {
+        let memory = image(code)?;
         let vm = create_vm(kvm)?;
         lend(&vm, &memory)?;
         let vcpu = vm.create_vcpu(0).map_err(|error| ExitError::Create {
@@ -115,6 +162,7 @@ impl Guest {
         start_in_long_mode(kvm, &vcpu)?;
         Ok(Self {
             vcpu,
+            stop: Stop::default(),
             _vm: vm,
             _memory: memory,
         })
@@ -130,6 +178,9 @@ impl Guest {
     /// Runs to the next exit that is the guest's own.
     fn run(&mut self) -> Result<Left, ExitError> {
         for _ in 0..RETRIES {
+            if self.stop.reason().is_some() {
+                return Ok(Left::Other("a stop".into()));
+            }
             match self.vcpu.run() {
                 Ok(VcpuExit::IoOut(port, _)) if port == u16::from(PORT) => return Ok(Left::ByOut),
                 Ok(VcpuExit::Hlt) => return Ok(Left::Halted),
@@ -161,20 +212,18 @@ impl fmt::Display for Left {
     }
 }
 
-/// Memory that holds the page tables and as many `out`s as are measured.
-fn image() -> Result<GuestMemoryMmap, ExitError> {
+/// Memory that holds the page tables and the code.
+fn image(code: &[u8]) -> Result<GuestMemoryMmap, ExitError> {
     let told = |error: &dyn fmt::Display| ExitError::Memory(error.to_string());
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)])
         .map_err(|error| told(&error))?;
-    let mut code = OUT.repeat(WARM_UP + SAMPLES);
-    code.push(HLT);
     let present_writable = 0b11_u64;
     let large_page = 0x80_u64;
     let parts: [(u64, &[u8]); 4] = [
         (PML4, &(PDPT | present_writable).to_le_bytes()),
         (PDPT, &(PD | present_writable).to_le_bytes()),
         (PD, &(present_writable | large_page).to_le_bytes()),
-        (CODE, &code),
+        (CODE, code),
     ];
     for (address, bytes) in parts {
         memory

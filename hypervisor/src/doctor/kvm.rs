@@ -32,6 +32,16 @@ pub enum Platform {
 }
 
 impl Platform {
+    /// The platform in a word, for programs: as it is serialized.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Vmx => "vmx",
+            Self::Svm => "svm",
+            Self::KvmPvm => "kvm_pvm",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// The platform in words, for reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -156,23 +166,26 @@ pub(super) fn run_problem(error: &ExitError, facts: &HostFacts) -> Problem {
             format!("KVM refused to {step}: {source}"),
             "read the kernel's word on it with `sudo dmesg | grep -i kvm`",
         ),
-        ExitError::Ran(outcome) => {
-            let what = format!("KVM made a VM, but a guest of one instruction ended in {outcome}");
-            match facts.nested {
-                Some(true) => Problem::error(
-                    Kind::Broken,
-                    what,
-                    "report it to whoever runs the hypervisor above this VM: its nested \
-                     virtualization does not work",
-                ),
-                _ => Problem::error(
-                    Kind::Broken,
-                    what,
-                    "read the kernel's word on it with `sudo dmesg | grep -i kvm` and update it",
-                ),
-            }
-        }
+        ExitError::Ran(outcome) => broken(
+            format!("KVM made a VM, but a guest of one instruction ended in {outcome}"),
+            facts,
+        ),
+        ExitError::Hung(limit) => broken(
+            format!("KVM made a VM, but its guest did not leave within {limit:?}"),
+            facts,
+        ),
     }
+}
+
+fn broken(what: String, facts: &HostFacts) -> Problem {
+    let mend = match facts.nested {
+        Some(true) => {
+            "report it to whoever runs the hypervisor above this VM: its nested virtualization does \
+             not work"
+        }
+        _ => "read the kernel's word on it with `sudo dmesg | grep -i kvm` and update it",
+    };
+    Problem::error(Kind::Broken, what, mend)
 }
 
 /// The loaded module tells; where none shows, the flags of the processor do.

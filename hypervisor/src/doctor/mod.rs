@@ -149,6 +149,11 @@ pub fn platform() -> Platform {
     kvm::platform(&Host::here(Path::new(crate::vm::NODE)).facts())
 }
 
+/// A capability's name in `linux/kvm.h`, and the least Linux version that has it on x86.
+pub(crate) fn capability_name(capability: kvm_ioctls::Cap) -> (&'static str, &'static str) {
+    capability::name(capability)
+}
+
 /// Why KVM did not create a VM or a vCPU (`thing`) with `error`, and the mend, in one sentence.
 pub fn explain_create_error(thing: &str, error: &io::Error) -> String {
     kvm::create_problem(thing, error).sentence()

@@ -149,6 +149,9 @@ fn forbidden(host: &Host, facts: &HostFacts) -> Problem {
     if let Ok(meta) = host.node.metadata() {
         let (group, mode) = (group_name(host, meta.gid()), meta.permissions().mode());
         what += &format!(" (group {group}, mode {:04o})", mode & 0o7777);
+        if mode & 0o006 == 0o006 {
+            return guarded(&what, facts);
+        }
         group_may = group == "kvm" && mode & 0o060 == 0o060;
     }
     let rule = "the udev rule `KERNEL==\"kvm\", GROUP=\"kvm\", MODE=\"0666\"` in \
@@ -167,6 +170,24 @@ fn forbidden(host: &Host, facts: &HostFacts) -> Problem {
         }
     };
     Problem::error(Kind::Permission, what, mend)
+}
+
+/// EACCES, though the mode lets everybody in: neither a group nor a udev rule would help.
+fn guarded(what: &str, facts: &HostFacts) -> Problem {
+    let place = match facts.container {
+        Some(_) => {
+            "of this container's host (Docker: `--security-opt label=disable` shows whether it is)"
+        }
+        None => "of this host",
+    };
+    Problem::error(
+        Kind::Policy,
+        format!("{what}, though its mode lets every user in"),
+        format!(
+            "let this program open it in the security module {place}: `sudo dmesg | grep -i denied` names \
+             the rule of SELinux or AppArmor"
+        ),
+    )
 }
 
 /// EPERM: the mode would allow it, a device policy does not.

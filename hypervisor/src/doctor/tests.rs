@@ -195,6 +195,34 @@ fn a_guest_that_does_not_run_points_at_the_hypervisor_above() {
     expect(&problem, "FailEntry(7, 0)", "hypervisor above");
     let metal = Fake::new("vmx").host.facts();
     expect(&kvm::run_problem(&failed, &metal), "FailEntry", "dmesg");
+    let hung = exit::ExitError::Hung(std::time::Duration::from_secs(10));
+    let problem = kvm::run_problem(&hung, &nested);
+    expect(&problem, "did not leave within 10s", "hypervisor above");
+    assert_eq!(problem.kind, Kind::Broken);
+}
+
+#[test]
+fn a_guest_that_never_leaves_does_not_hang_the_doctor() {
+    if !has_kvm() {
+        return;
+    }
+    let kvm = kvm::open(Path::new("/dev/kvm")).expect("KVM");
+    let limit = std::time::Duration::from_millis(50);
+    let endless = [0xeb, 0xfe]; // jmp to itself
+    let error = exit::measure_guest(&kvm, &endless, limit).expect_err("it never leaves");
+    assert!(matches!(error, exit::ExitError::Hung(_)), "{error}");
+}
+
+#[test]
+fn a_guest_that_leaves_otherwise_is_not_taken_for_a_hanging_one() {
+    if !has_kvm() {
+        return;
+    }
+    let kvm = kvm::open(Path::new("/dev/kvm")).expect("KVM");
+    let limit = std::time::Duration::from_secs(30);
+    let early = [0xe6, 0x80, 0xf4]; // one `out`, and a `hlt` where another is expected
+    let error = exit::measure_guest(&kvm, &early, limit).expect_err("it halts");
+    assert_eq!(error.to_string(), "the guest ended in a halt too early");
 }
 
 #[test]
@@ -251,6 +279,36 @@ fn each_hypervisor_above_is_named_by_its_signature() {
         }
     }
     assert_eq!(Fake::new("vmx").host.facts().nested, Some(false));
+}
+
+#[test]
+fn kvm_and_xen_are_known_behind_a_pose_as_hyper_v() {
+    let own = |first: &str, moved: &str| cpuid::own(first.into(), moved.into());
+    assert_eq!(own("Microsoft Hv", "KVMKVMKVM"), "KVMKVMKVM");
+    assert_eq!(own("Microsoft Hv", "XenVMMXenVMM"), "XenVMMXenVMM");
+    // A leaf that does not exist answers with another's data.
+    assert_eq!(own("Microsoft Hv", "Microsoft Hv"), "Microsoft Hv");
+    assert_eq!(own("VMwareVMware", ""), "VMwareVMware");
+    assert_eq!(own("KVMKVMKVM", "\u{1}x"), "KVMKVMKVM");
+}
+
+#[test]
+fn an_open_mode_that_does_not_help_is_a_security_module_s() {
+    let mut fake = Fake::new("vmx").file("node", "");
+    fake.host.node = fake.host.root.join("node");
+    let open = fs::Permissions::from_mode(0o666);
+    fs::set_permissions(&fake.host.node, open).expect("a mode");
+    let problem = fake.open_problem(libc::EACCES);
+    expect(
+        &problem,
+        "mode 0666), though its mode lets",
+        "SELinux or AppArmor",
+    );
+    assert_eq!(problem.kind, Kind::Policy);
+    assert!(!problem.mend.contains("udev"), "{problem:?}");
+    let fake = fake.file(".dockerenv", "");
+    let problem = fake.open_problem(libc::EACCES);
+    expect(&problem, "lets every user in", "label=disable");
 }
 
 #[test]
@@ -341,10 +399,17 @@ fn a_path_that_no_node_can_have_is_an_error() {
     assert!(!diagnosis.usable());
 }
 
+fn has_kvm() -> bool {
+    let is_absent = std::env::var("PARAVANE_NO_KVM").as_deref() == Ok("1");
+    if is_absent {
+        println!("PARAVANE_NO_KVM=1: this test does nothing");
+    }
+    !is_absent
+}
+
 #[test]
 fn this_host_runs_a_guest() {
-    if std::env::var("PARAVANE_NO_KVM").as_deref() == Ok("1") {
-        println!("PARAVANE_NO_KVM=1: this test does nothing");
+    if !has_kvm() {
         return;
     }
     let mut diagnosis = examine(Path::new("/dev/kvm"));

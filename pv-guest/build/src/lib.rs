@@ -71,6 +71,17 @@ const FLAGS: &[&str] = &[
     "-Clink-arg=-Wl,--gc-sections",
 ];
 
+/// The folder of the package whose build script this is: as cargo says now. What `env!` said when the script
+/// was compiled is another checkout's, where a target folder was copied.
+///
+/// # Errors
+/// [`BuildError::NotInBuildScript`].
+pub fn package() -> Result<PathBuf, BuildError> {
+    let folder = env::var_os("CARGO_MANIFEST_DIR");
+    let folder = folder.ok_or(BuildError::NotInBuildScript("CARGO_MANIFEST_DIR"))?;
+    Ok(PathBuf::from(folder))
+}
+
 /// Build an image, in the `guest` profile, and set the environment variable `variable` to its path
 /// for the crate whose build script calls this: `include_bytes!(env!("..."))`.
 ///

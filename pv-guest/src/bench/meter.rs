@@ -40,7 +40,38 @@ pub struct Meter {
     samples: [u64; MAX_SAMPLES],
     taken: usize,
     n: u64,
-    exits: u64,
+    counts: Counts,
+}
+
+/// What the hypervisor has counted in the shared page. Calls of tier 1 stay inside the virtual
+/// machine, and nobody counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Exits, for whatever reason.
+    pub exits: u64,
+    /// Calls of tier 2.
+    pub calls: u64,
+    /// Calls of tier 3: entries taken out of the batch ring.
+    pub entries: u32,
+}
+
+impl Counts {
+    fn now() -> Self {
+        let page = hooks::shared();
+        Self {
+            exits: page.exits.load(Ordering::Relaxed),
+            calls: page.calls.load(Ordering::Relaxed),
+            entries: page.ring_head.load(Ordering::Relaxed),
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            exits: self.exits.wrapping_sub(before.exits),
+            calls: self.calls.wrapping_sub(before.calls),
+            entries: self.entries.wrapping_sub(before.entries),
+        }
+    }
 }
 
 /// What was measured.
@@ -48,8 +79,8 @@ pub struct Meter {
 pub struct Measured<'a> {
     /// Operations in a sample.
     pub n: u64,
-    /// Exits in all samples.
-    pub exits: u64,
+    /// What was counted in all samples.
+    pub counts: Counts,
     /// The length of each sample, in ticks of the time-stamp counter.
     pub samples: &'a mut [u64],
 }
@@ -72,7 +103,7 @@ impl Meter {
             samples: [0; MAX_SAMPLES],
             taken: 0,
             n: 0,
-            exits: 0,
+            counts: Counts::default(),
         }
     }
 
@@ -110,13 +141,13 @@ impl Meter {
     }
 
     fn take(&mut self, sample: &mut dyn FnMut() -> u64) {
-        let before = exits();
+        let before = Counts::now();
         let places = self.samples.iter_mut().take(self.effort.samples);
         for place in places {
             *place = sample();
             self.taken += 1;
         }
-        self.exits = exits().wrapping_sub(before);
+        self.counts = Counts::now().since(before);
     }
 
     /// What was measured.
@@ -127,16 +158,12 @@ impl Meter {
         match self.samples.get_mut(..self.taken) {
             Some(samples) if !samples.is_empty() => Ok(Measured {
                 n: self.n,
-                exits: self.exits,
+                counts: self.counts,
                 samples,
             }),
             _ => Err(Missing::Absent),
         }
     }
-}
-
-fn exits() -> u64 {
-    hooks::shared().exits.load(Ordering::Relaxed)
 }
 
 fn timed(turns: u64, run: &mut dyn FnMut(u64)) -> u64 {
@@ -187,8 +214,28 @@ mod tests {
             fake::set_ticks(now);
         });
         let measured = meter.finish().unwrap();
-        assert_eq!((measured.n, measured.exits), (64, 0));
+        assert_eq!((measured.n, measured.counts), (64, Counts::default()));
         assert_eq!(measured.samples, [20, 20, 20]);
+    }
+
+    #[test]
+    fn counts_are_of_the_samples_alone_and_may_wrap() {
+        let page = hooks::shared();
+        page.exits.store(900, Ordering::Relaxed);
+        page.ring_head.store(u32::MAX, Ordering::Relaxed);
+        let mut meter = Meter::new(effort(2, Some(3)));
+        meter.turns(1, &mut |turns| {
+            page.exits.fetch_add(turns, Ordering::Relaxed);
+            page.calls.fetch_add(2 * turns, Ordering::Relaxed);
+            page.ring_head.fetch_add(4, Ordering::Relaxed);
+        });
+        let counts = meter.finish().unwrap().counts;
+        let expected = Counts {
+            exits: 6,
+            calls: 12,
+            entries: 8,
+        };
+        assert_eq!(counts, expected);
     }
 
     #[test]

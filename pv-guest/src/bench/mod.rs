@@ -5,17 +5,17 @@
 //! loop; exits are the hypervisor's count in the shared page. Statistics are the host's.
 //!
 //! For people, `bench` prints a table. For the host's half, `bench rows=NAME,NAME samples=R` prints a
-//! line for each row, all numbers but the first two in hexadecimal:
+//! line for each row, the ticks in hexadecimal:
 //!
 //! ```text
-//! @bench null_machine n=64 exits=704 ticks=3f1c8,3f090,...
+//! @bench null_machine n=64 exits=704 calls=704 entries=0 ticks=3f1c8,3f090,...
 //! @bench null_batch absent
 //! @bench idle_wake failed the timer did not fire
 //! @bench end
 //! ```
 //!
-//! `n` is the number of operations in a sample, `exits` counts over all samples, and each of `ticks`
-//! is one sample.
+//! `n` is the number of operations in a sample. `exits`, `calls` (of tier 2) and `entries` (of the
+//! batch ring, tier 3) count over all samples. Each of `ticks` is one sample.
 
 mod meter;
 mod options;
@@ -25,7 +25,7 @@ use core::fmt;
 
 use crate::{print, println, time};
 
-use meter::{Measured, Meter};
+use meter::{Counts, Measured, Meter};
 use options::Options;
 use rows::Row;
 
@@ -87,8 +87,16 @@ fn print_line(row: &Row, result: Result<Measured<'_>, Missing>) {
         Ok(measured) => measured,
         Err(missing) => return println!("@bench {} {missing}", row.name),
     };
-    let Measured { n, exits, samples } = measured;
-    print!("@bench {} n={n} exits={exits} ticks=", row.name);
+    let Measured { n, counts, samples } = measured;
+    let Counts {
+        exits,
+        calls,
+        entries,
+    } = counts;
+    print!(
+        "@bench {} n={n} exits={exits} calls={calls} entries={entries} ticks=",
+        row.name
+    );
     for (at, ticks) in samples.iter().enumerate() {
         let comma = if at == 0 { "" } else { "," };
         print!("{comma}{ticks:x}");
@@ -109,7 +117,10 @@ fn print_for_people(row: &Row, result: Result<Measured<'_>, Missing>) {
         u128::from(time::scale().ticks_to_ns(median)),
         u128::from(measured.n),
     );
-    let exits = Tenths(u128::from(measured.exits) * 1000 / total.max(1), 1000);
+    let exits = Tenths(
+        u128::from(measured.counts.exits) * 1000 / total.max(1),
+        1000,
+    );
     println!("{:<18} {cycles:>10} {ns:>12} {exits:>10}", row.name);
 }
 
@@ -143,7 +154,7 @@ mod tests {
     #[test]
     fn the_host_s_half_gets_a_line_for_each_row_in_the_table_s_order() {
         let shown = output_of("rows=null_monitor,empty_loop samples=3 iterations=32");
-        let expected = "@bench empty_loop n=32 exits=0 ticks=0,0,0\n\
+        let expected = "@bench empty_loop n=32 exits=0 calls=0 entries=0 ticks=0,0,0\n\
                         @bench null_monitor absent\n\
                         @bench end\n";
         assert_eq!(shown, expected);

@@ -1,5 +1,7 @@
 //! `paravane bench`: what each operation costs in each mode.
 
+mod baseline;
+
 use bench::{BenchError, Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -9,6 +11,12 @@ use crate::status::{self, Failure};
 
 /// Measure; the exit status.
 pub fn run(options: &Bench) -> Result<u8, Failure> {
+    if let Some(path) = &options.check {
+        return baseline::check(options, path);
+    }
+    if let Some(path) = &options.write_baseline {
+        return baseline::write(options, path);
+    }
     let report = measure(options.quick, &options.only)?;
     if options.json {
         output::print_json(&report)?;
@@ -39,8 +47,12 @@ pub fn measure(quick: bool, only: &[String]) -> Result<Report, Failure> {
     };
     let result = bench::run(&options, &mut progress);
     bar.finish_and_clear();
-    result.map_err(|error| match error {
+    result.map_err(failure)
+}
+
+fn failure(error: BenchError) -> Failure {
+    match error {
         BenchError::NoRow { .. } => Failure::usage(error),
         error => Failure::host(error),
-    })
+    }
 }

@@ -6,6 +6,7 @@ pub mod pty;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -159,6 +160,20 @@ pub fn has_kvm() -> bool {
     hypervisor::vm::open_kvm()
         .expect("KVM is usable, or PARAVANE_NO_KVM=1 is set; see `paravane doctor`");
     true
+}
+
+/// As [`has_kvm`], and keeps a machine until these tests end: for those that would start and end the first one
+/// of a system dozens of times (docs/decisions/0004).
+pub fn holds_kvm() -> bool {
+    static ONCE: Once = Once::new();
+    let has_kvm = has_kvm();
+    if has_kvm {
+        ONCE.call_once(|| {
+            let kvm = hypervisor::vm::open_kvm().expect("it was usable");
+            std::mem::forget(kvm.create_vm().expect("a machine"));
+        });
+    }
+    has_kvm
 }
 
 /// A file of this test's own with this content.

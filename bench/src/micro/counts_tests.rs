@@ -1,0 +1,88 @@
+//! Counted on this host's KVM.
+
+use super::*;
+use crate::floor::{Platform, keep_kvm_on};
+use crate::micro::ROWS;
+
+/// Of every row, exits, calls of tier 2 and calls of tier 3, each of so many operations; `None` for a row
+/// that this image does not have.
+fn counts(mode: Mode) -> Vec<(&'static str, Option<[PerOp; 3]>)> {
+    keep_kvm_on();
+    let names: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+    let counted = count(mode, &names, &Watch::start().unwrap()).unwrap();
+    let rows = counted.into_iter().map(|(name, counted)| match counted {
+        Counted::Counts(counts) => {
+            let Counts {
+                exits,
+                machine_calls,
+                batch_calls,
+            } = counts;
+            (name, Some([exits, machine_calls, batch_calls]))
+        }
+        Counted::Absent => (name, None),
+        Counted::Failed { why } => panic!("{name}: {why}"),
+    });
+    let rows: Vec<_> = rows.collect();
+    assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), names);
+    rows
+}
+
+fn per_op(count: u64, operations: u64) -> PerOp {
+    PerOp::new(count, operations).unwrap()
+}
+
+#[test]
+fn in_pv_only_what_must_reach_the_vmm_exits() {
+    for (row, counts) in counts(Mode::Pv) {
+        // Each exit is a call: of what the row does, or of what drains the ring.
+        let (exits, entries) = match row {
+            "null_machine" => (per_op(1, 1), per_op(0, 1)),
+            "null_batch" | "console_byte" => (per_op(1, 64), per_op(1, 1)),
+            // 40 bytes fit an entry.
+            "console_64" => (per_op(1, 32), per_op(2, 1)),
+            "console_line" => (per_op(1, 1), per_op(2, 1)),
+            _ => (per_op(0, 1), per_op(0, 1)),
+        };
+        assert_eq!(counts, Some([exits, exits, entries]), "{row}");
+    }
+}
+
+#[test]
+fn in_hvm_every_byte_of_the_uart_exits_and_little_else() {
+    keep_kvm_on();
+    let platform = Platform::detect().unwrap();
+    for (row, counts) in counts(Mode::Hvm) {
+        let exits = match row {
+            "null_monitor" | "null_machine" | "null_batch" => None,
+            "console_byte" => Some(1),
+            "console_64" | "console_line" => Some(64),
+            // kvm_pvm cannot interpret INT3 at CPL 0; the VMM raises the exception.
+            "breakpoint" if platform == Platform::KvmPvm => Some(1),
+            _ => Some(0),
+        };
+        let none = per_op(0, 1);
+        let expected = exits.map(|exits| [per_op(exits, 1), none, none]);
+        assert_eq!(counts, expected, "{row}");
+    }
+}
+
+#[test]
+fn a_row_without_operations_or_without_a_line_failed() {
+    let measured = |n, ticks| Outcome::Measured {
+        n,
+        exits: 3,
+        calls: 2,
+        entries: 1,
+        ticks,
+    };
+    let Counted::Counts(counts) = counted(Some(&measured(2, vec![1, 1]))) else {
+        panic!("it was counted");
+    };
+    assert_eq!(counts.exits, per_op(3, 4));
+    assert_eq!(counts.machine_calls, per_op(1, 2));
+    assert_eq!(counts.batch_calls, per_op(1, 4));
+    let empty = measured(2, Vec::new());
+    for outcome in [None, Some(&empty), Some(&Outcome::Failed("lost".into()))] {
+        assert!(matches!(counted(outcome), Counted::Failed { .. }));
+    }
+}
