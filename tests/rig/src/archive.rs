@@ -20,7 +20,7 @@ const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
 
 /// Folders of a source tree that are no part of it.
-const NOT_SOURCE: [&str; 2] = [".git", "target"];
+pub const NOT_SOURCE: [&str; 2] = [".git", "target"];
 
 /// What the initramfs will hold, by absolute path.
 #[derive(Debug, Default)]

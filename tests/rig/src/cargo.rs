@@ -21,6 +21,8 @@ pub struct Workspace {
     pub target: PathBuf,
     /// Names of packages, by cargo's identifiers.
     names: HashMap<String, String>,
+    /// Where to build instead of where cargo would.
+    instead: Option<PathBuf>,
 }
 
 /// What cargo has built.
@@ -91,12 +93,12 @@ struct Profile {
 }
 
 impl Workspace {
-    /// The workspace that a folder is in.
+    /// The workspace that a folder is in. With `instead`, it is built there.
     ///
     /// # Errors
     /// Cargo's.
-    pub fn of(folder: &Path) -> Result<Self, RigError> {
-        let text = tools::plain_output(cargo(folder).args([
+    pub fn of(folder: &Path, instead: Option<&Path>) -> Result<Self, RigError> {
+        let text = tools::plain_output(cargo(folder, instead).args([
             "metadata",
             "--no-deps",
             "--format-version",
@@ -113,17 +115,23 @@ impl Workspace {
             root: metadata.workspace_root,
             target: metadata.target_directory,
             names: names.map(|package| (package.id, package.name)).collect(),
+            instead: instead.map(Path::to_owned),
         })
     }
 
-    /// Build all test binaries, with cargo's own progress and errors on stderr.
+    /// Build the test binaries of one package or of all, with cargo's own progress and errors on
+    /// stderr. A package alone may be built with other features than as one of all.
     ///
     /// # Errors
     /// [`RigError::Build`], or cargo cannot be run.
-    pub fn build(&self) -> Result<Built, RigError> {
-        let mut command = cargo(&self.root);
-        command.args(["test", "--workspace", "--no-run"]);
-        command.arg("--message-format=json-render-diagnostics");
+    pub fn build(&self, package: Option<&str>) -> Result<Built, RigError> {
+        let mut command = cargo(&self.root, self.instead.as_deref());
+        command.arg("test");
+        match package {
+            Some(package) => command.args(["-p", package]),
+            None => command.arg("--workspace"),
+        };
+        command.args(["--no-run", "--message-format=json-render-diagnostics"]);
         let ran = command
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
@@ -181,9 +189,12 @@ pub fn tests_of(binary: &Binary, filter: &[String]) -> Result<Vec<String>, RigEr
     Ok(libtest::list(&text))
 }
 
-fn cargo(folder: &Path) -> Command {
+fn cargo(folder: &Path, instead: Option<&Path>) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(folder);
+    if let Some(target) = instead {
+        command.env("CARGO_TARGET_DIR", target);
+    }
     command
 }
 
@@ -215,6 +226,7 @@ mod tests {
             names: names
                 .map(|(id, name)| (id.to_owned(), name.to_owned()))
                 .into(),
+            instead: None,
         };
         let built = workspace.built(&messages);
         let titles: Vec<_> = built.tests.iter().map(Binary::title).collect();

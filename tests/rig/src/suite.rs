@@ -24,6 +24,9 @@ const OWN_PACKAGE: &str = "rig";
 /// How many lines of a failed test are shown; the log has all.
 const SHOWN: usize = 40;
 
+/// What each test binary is told, so that its output can be read.
+pub const ARGUMENTS: [&str; 5] = ["--test-threads", "1", "--show-output", "--color", "never"];
+
 /// Options of `rig test`.
 #[derive(Args, Clone, Debug)]
 pub struct TestOptions {
@@ -63,9 +66,31 @@ pub struct TestOptions {
 }
 
 /// A test binary and those of its tests that shall run.
-struct Chosen {
-    binary: Binary,
-    tests: Vec<String>,
+#[derive(Debug)]
+pub struct Chosen {
+    /// The binary.
+    pub binary: Binary,
+    /// The names of the tests.
+    pub tests: Vec<String>,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// What is known of the tests.
+    pub report: Report,
+    /// What ended the rig before its work was done.
+    pub error: Option<RigError>,
+}
+
+impl Ran {
+    /// The report of a rig that did its work.
+    ///
+    /// # Errors
+    /// What ended it before.
+    pub fn into_report(self) -> Result<Report, RigError> {
+        self.error.map_or(Ok(self.report), Err)
+    }
 }
 
 /// Run the suite of the workspace that this process is in, write the reports, and return the exit
@@ -74,9 +99,9 @@ struct Chosen {
 /// # Errors
 /// The rig itself failed, or a report cannot be written.
 pub fn run(options: &TestOptions) -> Result<u8, RigError> {
-    let workspace = Workspace::of(Path::new("."))?;
+    let workspace = Workspace::of(Path::new("."), None)?;
     if options.list {
-        for chosen in choose(options, &workspace.build()?)? {
+        for chosen in choose(options, &workspace.build(None)?)? {
             for test in &chosen.tests {
                 println!("{}::{test}", chosen.binary.title());
             }
@@ -87,25 +112,23 @@ pub fn run(options: &TestOptions) -> Result<u8, RigError> {
     for file in [&options.junit, &options.json].into_iter().flatten() {
         File::create(file).map_err(RigError::file("write", file))?;
     }
-    let (report, error) = run_in(&workspace, options)?;
-    write_reports(options, &report)?;
-    println!("{}", report.summary());
-    match error {
-        Some(error) => Err(error),
-        None => Ok(u8::from(report.failed > 0)),
-    }
+    let ran = run_in(&workspace, None, options)?;
+    write_reports(options, &ran.report)?;
+    println!("{}", ran.report.summary());
+    let report = ran.into_report()?;
+    Ok(u8::from(report.failed > 0))
 }
 
-/// Run the suite of a workspace. The error beside the report is one that came after the rig had
-/// booted.
+/// Run tests of a workspace, of which `package` is built, or all.
 ///
 /// # Errors
-/// Of what comes before.
+/// Of what comes before the rig is up.
 pub fn run_in(
     workspace: &Workspace,
+    package: Option<&str>,
     options: &TestOptions,
-) -> Result<(Report, Option<RigError>), RigError> {
-    let built = workspace.build()?;
+) -> Result<Ran, RigError> {
+    let built = workspace.build(package)?;
     let chosen = choose(options, &built)?;
     let count: usize = chosen.iter().map(|one| one.tests.len()).sum();
     println!(
@@ -142,15 +165,12 @@ pub fn run_in(
         progress.write_logs(folder)?;
     }
     let said = error.as_ref().map(ToString::to_string);
-    Ok((
-        Report::new(progress.kernel.clone(), progress.runs(), said),
-        error,
-    ))
+    let report = Report::new(progress.kernel.clone(), progress.runs(), said);
+    Ok(Ran { report, error })
 }
 
 fn job(binary: &Binary, options: &TestOptions, env: Vec<(String, String)>) -> Job {
-    let fixed = ["--test-threads", "1", "--show-output", "--color", "never"];
-    let fixed = fixed.iter().map(|word| (*word).to_owned());
+    let fixed = ARGUMENTS.iter().map(|word| (*word).to_owned());
     Job {
         program: binary.path.display().to_string(),
         args: fixed.chain(options.filter.iter().cloned()).collect(),
@@ -162,7 +182,10 @@ fn job(binary: &Binary, options: &TestOptions, env: Vec<(String, String)>) -> Jo
 
 /// The binaries that the options choose, with the tests that the filter leaves; those with most
 /// tests first, so that no long one is left to the end alone.
-fn choose(options: &TestOptions, built: &Built) -> Result<Vec<Chosen>, RigError> {
+///
+/// # Errors
+/// There is none, or a name is of none.
+pub fn choose(options: &TestOptions, built: &Built) -> Result<Vec<Chosen>, RigError> {
     let names = |of: fn(&Binary) -> &str| {
         move |name: &&String| !built.tests.iter().any(|one| of(one) == name.as_str())
     };
