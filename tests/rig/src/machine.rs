@@ -17,6 +17,8 @@ use crate::tools;
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// How many of the console's last lines an error shows.
 const CONSOLE_LINES: usize = 12;
+/// What a kernel says when it panics: its reason, above the many lines of its backtrace.
+const PANIC: &str = "Kernel panic";
 /// What QEMU says of each feature of the processor that it does not emulate: of no interest.
 const TCG_LACKS: &str = "warning: TCG doesn't support requested feature";
 /// How much of a line that cannot be read an error shows.
@@ -149,16 +151,21 @@ impl Machine {
         }
     }
 
-    /// The last lines of QEMU itself and of the console.
+    /// A panic's reason, if there was one, and the last lines of QEMU itself and of the console.
     fn console(&self) -> String {
         let text = |name| {
             let bytes = fs::read(self.folder.path().join(name)).unwrap_or_default();
             String::from_utf8_lossy(&bytes).replace('\r', "")
         };
-        let qemu = text("qemu");
-        let of_interest = qemu.lines().filter(|line| !line.contains(TCG_LACKS));
-        let lines: Vec<_> = of_interest.collect();
-        tail(&(lines.join("\n") + "\n" + &text("console")), CONSOLE_LINES)
+        let (qemu, console) = (text("qemu"), text("console"));
+        let said: String = qemu
+            .lines()
+            .filter(|line| !line.contains(TCG_LACKS))
+            .chain(console.lines())
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let panic = console.lines().find(|line| line.contains(PANIC));
+        tail(panic.unwrap_or_default(), 1) + &tail(&said, CONSOLE_LINES)
     }
 }
 
@@ -216,3 +223,6 @@ fn command(hardware: &Hardware, folder: &tempfile::TempDir) -> Result<Command, R
     }
     Ok(command)
 }
+
+#[cfg(test)]
+mod tests;

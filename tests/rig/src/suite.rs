@@ -2,18 +2,20 @@
 //! verdict on all.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::cargo::{self, Binary, Built, Workspace};
-use crate::error::{RigError, tail};
-use crate::plan::{self, Job, Plan, Report as Message, Stream};
+use crate::error::RigError;
+use crate::plan::{Job, Plan};
 use crate::program::GRACE_S;
 use crate::report::Report;
 use crate::setup::{RigOptions, Setup};
-use crate::verdict::{BinaryRun, Evidence, Result as TestResult};
+
+mod progress;
+
+use progress::Progress;
 
 /// The package whose tests depend on what hardware does.
 const HARDWARE_PACKAGE: &str = "tests";
@@ -21,8 +23,6 @@ const HARDWARE_PACKAGE: &str = "tests";
 const WITHOUT_KVM: [&str; 2] = ["audit", "loom_interrupts"];
 /// This package: its tests need what the rig has not, cargo and QEMU.
 const OWN_PACKAGE: &str = "rig";
-/// How many lines of a failed test are shown; the log has all.
-const SHOWN: usize = 40;
 
 /// What each test binary is told, so that its output can be read.
 pub const ARGUMENTS: [&str; 5] = ["--test-threads", "1", "--show-output", "--color", "never"];
@@ -233,113 +233,6 @@ fn is_chosen(options: &TestOptions, binary: &Binary) -> bool {
     among(&options.package, &binary.package)
         && among(&options.test, &binary.name)
         && (options.test.is_empty() || !binary.is_unit)
-}
-
-/// What is known of a run so far.
-struct Progress<'a> {
-    chosen: &'a [Chosen],
-    evidence: Vec<Evidence>,
-    timeout_s: u64,
-    ended: usize,
-    kernel: String,
-}
-
-impl<'a> Progress<'a> {
-    fn new(chosen: &'a [Chosen], timeout_s: u64) -> Self {
-        Self {
-            chosen,
-            evidence: chosen.iter().map(|_| Evidence::default()).collect(),
-            timeout_s,
-            ended: 0,
-            kernel: String::new(),
-        }
-    }
-
-    fn take(&mut self, message: Message, since_s: u64) {
-        match message {
-            Message::Ready { kernel } => {
-                println!("the rig is up after {since_s} s: SVM, Linux {kernel}");
-                self.kernel = kernel;
-            }
-            Message::Output { job, stream, text } => {
-                if let Some(evidence) = self.evidence.get_mut(job) {
-                    let bytes = plan::bytes_of(&text);
-                    match stream {
-                        Stream::Out => evidence.out.extend(bytes),
-                        Stream::Err => evidence.err.extend(bytes),
-                    }
-                }
-            }
-            Message::Ended { job, end, ms } => {
-                if let Some(evidence) = self.evidence.get_mut(job) {
-                    (evidence.end, evidence.ms) = (Some(end), ms);
-                    self.ended += 1;
-                    self.tell(job);
-                }
-            }
-            Message::Started { .. } | Message::Broken(_) | Message::Done => {}
-        }
-    }
-
-    /// Print how a binary ended, and the output of what failed.
-    fn tell(&self, job: usize) {
-        let Some(run) = self.run(job) else { return };
-        let (passed, failed) = (run.count(TestResult::Passed), run.failures());
-        let word = if failed == 0 { "ok" } else { "FAILED" };
-        let more = if failed == 0 {
-            String::new()
-        } else {
-            format!(", {failed} failed")
-        };
-        let place = format!("[{}/{}]", self.ended, self.chosen.len());
-        println!(
-            "{place} {} ... {word}, {passed} passed{more} ({} s)",
-            run.name,
-            run.ms / 1000
-        );
-        for case in run
-            .cases
-            .iter()
-            .filter(|case| case.result == TestResult::Failed)
-        {
-            println!(
-                "  {}: {}{}",
-                case.name,
-                case.why.as_deref().unwrap_or_default(),
-                tail(&case.output, SHOWN)
-            );
-        }
-        if let Some(why) = &run.why {
-            println!("  {why}");
-        }
-    }
-
-    fn run(&self, job: usize) -> Option<BinaryRun> {
-        let (one, evidence) = (self.chosen.get(job)?, self.evidence.get(job)?);
-        let name = one.binary.title();
-        Some(BinaryRun::judge(name, &one.tests, evidence, self.timeout_s))
-    }
-
-    fn runs(&self) -> Vec<BinaryRun> {
-        (0..self.chosen.len())
-            .filter_map(|job| self.run(job))
-            .collect()
-    }
-
-    fn write_logs(&self, folder: &Path) -> Result<(), RigError> {
-        fs::create_dir_all(folder).map_err(RigError::file("make", folder))?;
-        for (one, evidence) in self.chosen.iter().zip(&self.evidence) {
-            let name = format!("{}-{}.log", one.binary.package, one.binary.name);
-            let path = folder.join(name);
-            File::create(&path)
-                .and_then(|mut file| {
-                    file.write_all(&evidence.out)?;
-                    file.write_all(&evidence.err)
-                })
-                .map_err(RigError::file("write", &path))?;
-        }
-        Ok(())
-    }
 }
 
 fn write_reports(options: &TestOptions, report: &Report) -> Result<(), RigError> {
