@@ -11,6 +11,10 @@ use crate::vm::Vm;
 const FRAMES: usize = 32;
 /// Instruction bytes shown.
 const BYTES: usize = 16;
+/// The first of the local APIC's in-service registers (SDM vol. 3, table 11-1).
+const IN_SERVICE_REGISTERS: usize = 0x100;
+/// What the line on interrupts that were not ended begins with.
+const IN_SERVICE: &str = "interrupts in service, not ended: ";
 
 impl Vm {
     /// Registers, instruction bytes and a symbolized backtrace, as text.
@@ -27,12 +31,28 @@ impl Vm {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "at {:#018x} {}", regs.rip, symbols.describe(regs.rip));
         registers(&mut text, &regs, &sregs);
+        if let Some(vectors) = self.in_service() {
+            let _ = writeln!(text, "{IN_SERVICE}{vectors}");
+        }
         let _ = writeln!(text, "code {}", self.instruction_bytes(regs.rip));
         let addresses = backtrace::walk(regs.rip, regs.rbp, |at| self.read_virtual(at), FRAMES);
         for line in backtrace::render(&addresses, &symbols) {
             let _ = writeln!(text, "{line}");
         }
         text
+    }
+
+    /// The interrupts whose end nobody has signalled, or `None` if there are none: while one is in
+    /// service, no other of its class or below arrives. On kvm_pvm none ever is.
+    fn in_service(&self) -> Option<String> {
+        let apic = self.vcpu.get_lapic().ok()?;
+        let vectors = (0..=u8::MAX).filter(|vector| {
+            let register = IN_SERVICE_REGISTERS + usize::from(vector / 32) * 16;
+            let byte = apic.regs.get(register + usize::from(vector % 32 / 8));
+            byte.is_some_and(|byte| *byte as u8 & (1 << (vector % 8)) != 0)
+        });
+        let words: Vec<String> = vectors.map(|vector| format!("{vector:#x}")).collect();
+        (!words.is_empty()).then(|| words.join(" "))
     }
 
     fn instruction_bytes(&self, rip: u64) -> String {

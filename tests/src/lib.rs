@@ -156,11 +156,15 @@ impl Ran {
 
     #[track_caller]
     fn fail(&self, what: &str) -> ! {
+        let report = self.outcome.report.as_deref().unwrap_or("");
+        // The likely cause of a guest that hangs belongs into the first line.
+        let not_ended = report.lines().find(|line| line.contains("not ended"));
         panic!(
-            "{what}: {:?}\n{}\n{}",
+            "{what}: {:?}{}{}\n{}\n{report}",
             self.outcome.end,
+            if not_ended.is_some() { "; " } else { "" },
+            not_ended.unwrap_or(""),
             self.output,
-            self.outcome.report.as_deref().unwrap_or("")
         )
     }
 }

@@ -109,6 +109,15 @@ fn uptime_follows_a_sleep() {
 }
 
 #[test]
+fn each_interrupt_is_ended_so_that_the_next_arrives() {
+    // An interrupt in service blocks those of its class on hardware, and none on kvm_pvm.
+    each_mode(|mode| {
+        let ran = run(kernel(mode, "sleep 10; sleep 10; sleep 10"));
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+    });
+}
+
+#[test]
 fn the_kernel_s_own_tests_pass() {
     each_mode(|mode| {
         let ran = run(kernel(mode, "selftest"));
