@@ -9,7 +9,7 @@ pub mod image;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
 use hypervisor::{Config, End, GuestFault, HostError, Outcome, StopReason, Vm};
@@ -209,6 +209,8 @@ pub fn kernel_image(mode: Mode) -> &'static [u8] {
 
 /// A run that takes longer than this hangs: the test then fails with a report.
 const LIMIT: Duration = Duration::from_secs(90);
+/// How often a run is looked at.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Run a configuration to its end.
 #[track_caller]
@@ -232,16 +234,43 @@ pub fn run_for(
     config: Config,
     prepare: impl FnOnce(&mut Vm),
 ) -> Result<Ran, HostError> {
+    run_until(limit, config, prepare, |_| false)
+}
+
+/// Run a configuration until it has written a text, and then stop it as for its time.
+#[track_caller]
+pub fn run_until_it_says(text: &'static str, config: Config) -> Ran {
+    run_until(
+        LIMIT,
+        config,
+        |_| {},
+        move |output| output.text().contains(text),
+    )
+    .expect("the virtual machine can be built, and the host can run it")
+}
+
+fn run_until(
+    limit: Duration,
+    config: Config,
+    prepare: impl FnOnce(&mut Vm),
+    is_enough: impl Fn(&Output) -> bool + Send + 'static,
+) -> Result<Ran, HostError> {
     hold_kvm();
     let output = Output::default();
     let mut vm = Vm::new(config, Box::new(output.clone()))?;
     prepare(&mut vm);
     let stop = vm.stop_handle();
     let (ended, wait) = mpsc::channel::<()>();
+    let written = output.clone();
     let watch = thread::spawn(move || {
-        if wait.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-            stop.stop(StopReason::Timeout);
+        let start = Instant::now();
+        while start.elapsed() < limit && !is_enough(&written) {
+            let look = LOOK.min(limit.saturating_sub(start.elapsed()));
+            if wait.recv_timeout(look) != Err(mpsc::RecvTimeoutError::Timeout) {
+                return;
+            }
         }
+        stop.stop(StopReason::Timeout);
     });
     let outcome = vm.run();
     drop(ended);

@@ -9,7 +9,9 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::{
     CodeAssembler, al, cr0, cr3, dword_ptr, eax, ecx, edx, qword_ptr, r12, rax, rcx, rsp,
 };
-use tests::{Ran, each_mode, image, kernel, need_kvm, run, run_for, run_with, script};
+use tests::{
+    Ran, each_mode, image, kernel, need_kvm, run, run_for, run_until_it_says, run_with, script,
+};
 
 /// Long enough for a kernel to boot, on a slow host too.
 const SOON: Duration = Duration::from_millis(600);
@@ -22,7 +24,7 @@ fn run_briefly(config: Config) -> Ran {
 #[test]
 fn a_sleeping_kernel_is_stopped_with_a_report() {
     each_mode(|mode| {
-        let ran = run_briefly(kernel(mode, "echo now; sleep 100000; echo never"));
+        let ran = run_until_it_says("now\n", kernel(mode, "echo now; sleep 100000; echo never"));
         let report = ran.timed_out();
         assert!(
             report.starts_with("at 0x") && report.contains("cr3"),

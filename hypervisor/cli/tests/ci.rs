@@ -179,14 +179,17 @@ fn a_fault_brings_its_report() {
     let name = image.file_name().and_then(|name| name.to_str());
     let name = name.expect("text");
     let scenario = format!("image = \"{name}\"\nmode = \"hvm\"\nstatus = 0");
-    let words = [
-        "the guest cannot go on: ",
-        "rip",
-        "_start",
-        "the console is empty",
-    ];
+    let words = ["the guest cannot go on: ", "the console is empty"];
     let case = fails("fault", &scenario, "fault", &words);
-    assert!(case["report"].as_str().expect("a report").contains("0f 0b"));
+    let report = case["report"].as_str().expect("a report");
+    // KVM on SVM resets the processor at a triple fault, and says nothing of where it was.
+    let is_readable = ["rip", "_start", "0f 0b"]
+        .iter()
+        .all(|word| report.contains(word));
+    assert!(
+        is_readable || report.contains("the registers are lost"),
+        "{report}"
+    );
     std::fs::remove_file(image).expect("it exists");
 }
 
