@@ -32,6 +32,8 @@ pub struct Built {
     pub tests: Vec<Binary>,
     /// The programs, which tests may start, each with its package.
     pub programs: Vec<(String, PathBuf)>,
+    /// Files that build scripts name to the code, which may open them at run time: guest images.
+    pub files: Vec<PathBuf>,
 }
 
 /// A test binary.
@@ -79,6 +81,12 @@ struct Artifact {
     target: Target,
     profile: Profile,
     executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct BuildScript {
+    package_id: String,
+    env: Vec<(String, PathBuf)>,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +156,14 @@ impl Workspace {
         let mut built = Built::default();
         for line in messages.lines() {
             // Other messages have other fields.
+            if let Ok(script) = serde_json::from_str::<BuildScript>(line)
+                && self.names.contains_key(&script.package_id)
+            {
+                let values = script.env.into_iter().map(|(_, value)| value);
+                built
+                    .files
+                    .extend(values.filter(|file| file.is_absolute() && file.is_file()));
+            }
             let Ok(artifact) = serde_json::from_str::<Artifact>(line) else {
                 continue;
             };
@@ -203,14 +219,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_binaries_and_programs_are_told_apart() {
+    fn test_binaries_programs_and_files_are_told_apart() {
         let artifact = |kind: &str, name: &str, test: bool, executable: &str| {
             format!(
                 r#"{{"reason":"compiler-artifact","package_id":"path+file:///w/t#tests@0.1.0","manifest_path":"/w/t/Cargo.toml","target":{{"kind":["{kind}"],"name":"{name}","src_path":"x"}},"profile":{{"test":{test}}},"executable":{executable}}}"#
             )
         };
+        let own = std::env::current_exe().unwrap();
+        let script = |package: &str| {
+            serde_json::json!({"reason": "build-script-executed", "package_id": package,
+                "env": [["IMAGE", own], ["WORD", "word"], ["GONE", "/no/such/image"]]})
+            .to_string()
+        };
         let messages = [
-            r#"{"reason":"build-script-executed","package_id":"x"}"#.to_owned(),
+            script("path+file:///w/t#tests@0.1.0"),
+            script("registry+https://x#other@1.0.0"),
             artifact("lib", "tests", true, "\"/w/target/tests-1\""),
             artifact("lib", "tests", false, "null"),
             artifact("test", "storm", true, "\"/w/target/storm-1\""),
@@ -237,5 +260,6 @@ mod tests {
             built.programs,
             [("tests".to_owned(), "/w/target/tool".into())]
         );
+        assert_eq!(built.files, [own]);
     }
 }

@@ -138,6 +138,9 @@ pub fn run_in(
     let mut setup = Setup::new(&options.rig)?;
     setup.archive.sources(&workspace.root)?;
     setup.archive.folder(&workspace.target.join("tmp"));
+    for file in &built.files {
+        setup.archive.carry(file)?;
+    }
     for (package, program) in &built.programs {
         if chosen.iter().any(|one| one.binary.package == *package) {
             setup.stripped_program(program, program)?;
