@@ -241,20 +241,16 @@ fn is_elf_program(path: &Path) -> bool {
         && magic == *b"\x7fELF"
 }
 
-/// A copy of a program in a folder, without what only a debugger reads, or the program itself where
-/// there is no `strip`: most of a test's bytes are that.
-pub fn stripped(program: &Path, folder: &Path) -> PathBuf {
-    let copy = folder.join(program.file_name().unwrap_or_default());
-    let strip = tools::output(
+/// Make a copy of a program without what only a debugger reads, which is most of a test's bytes; false
+/// where there is no `strip`.
+pub fn strip(program: &Path, copy: &Path) -> bool {
+    tools::output(
         Command::new("strip")
             .arg("--strip-debug")
             .arg("-o")
-            .args([&copy, program]),
-    );
-    match strip {
-        Ok(_) => copy,
-        Err(_) => program.to_owned(),
-    }
+            .args([copy, program]),
+    )
+    .is_ok()
 }
 
 #[cfg(test)]

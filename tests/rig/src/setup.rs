@@ -1,7 +1,7 @@
 //! What every run in the rig needs: the programs and the kernel of this machine, and an archive with
 //! init, busybox, this program as the agent, and the modules. Called by `program` and `suite`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,8 @@ use crate::modules::Modules;
 use crate::packages::{self, Programs};
 use crate::plan::{self, Plan};
 
+/// This very program.
+const OWN: &str = "/proc/self/exe";
 /// What KVM on SVM takes.
 const KVM: &str = "kvm_amd";
 /// What a scratch disk takes.
@@ -66,6 +68,8 @@ pub struct Setup {
     programs: Programs,
     kernel: Kernel,
     modules: Vec<String>,
+    /// How many programs were stripped.
+    stripped: usize,
     options: RigOptions,
 }
 
@@ -96,6 +100,7 @@ impl Setup {
             programs,
             kernel,
             modules: Vec::new(),
+            stripped: 0,
             options: options.clone(),
         };
         setup.pack()?;
@@ -111,8 +116,9 @@ impl Setup {
         let busybox = self.programs.busybox.clone();
         self.archive
             .program_at(Path::new("/bin/busybox"), &busybox)?;
-        let own = std::env::current_exe()
-            .map_err(RigError::file("find", Path::new("this very program")))?;
+        // By this name it is there even if cargo has just replaced the file.
+        let own = self.folder.path().join("own");
+        fs::copy(OWN, &own).map_err(RigError::file("copy", Path::new(OWN)))?;
         self.stripped_program(Path::new(plan::AGENT), &own)?;
         for path in &self.options.carry {
             self.archive.carry(path)?;
@@ -134,8 +140,17 @@ impl Setup {
     /// # Errors
     /// It cannot be read, or lacks a library.
     pub fn stripped_program(&mut self, path: &Path, from: &Path) -> Result<(), RigError> {
-        let copy = archive::stripped(from, self.folder.path());
-        self.archive.program_at(path, &copy)
+        let copy = self
+            .folder
+            .path()
+            .join(format!("program-{}", self.stripped));
+        self.stripped += 1;
+        let from = if archive::strip(from, &copy) {
+            &copy
+        } else {
+            from
+        };
+        self.archive.program_at(path, from)
     }
 
     /// The variables that the user set.

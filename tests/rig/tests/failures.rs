@@ -166,6 +166,28 @@ fn a_folder_of_modules_without_their_list_is_named() {
 }
 
 #[test]
+fn a_rig_that_is_built_anew_meanwhile_goes_on() {
+    // Cargo replaces the file when the tests' build gives it other features.
+    let list = format!("/bin/rm -f \"$RIG_FILE\"; {BUSYBOX}");
+    let host = Host::new(&[("qemu-system-x86_64", "exit 9"), ("busybox", &list)]);
+    let folder = host.0.path();
+    fs::write(folder.join("modules.dep"), "kvm-amd.ko:\n").expect("a list");
+    fs::write(folder.join("kvm-amd.ko"), "").expect("a module");
+    let copy = folder.join("rig");
+    fs::copy(env!("CARGO_BIN_EXE_rig"), &copy).expect("a copy");
+    let output = Command::new(&copy)
+        .args(["run", "--kernel", "/dev/null", "--modules"])
+        .arg(folder)
+        .args(["--", "/bin/true"])
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.display()))
+        .env("RIG_FILE", &copy)
+        .output()
+        .expect("rig runs");
+    assert!(!copy.exists(), "the file was not replaced");
+    assert_says(&output, 125, &["did not boot: QEMU ended with status 9"]);
+}
+
+#[test]
 fn a_program_or_a_path_that_is_not_there_is_named() {
     let host = Host::new(&[]);
     let output = host.rig("", &["run", "--", "/no/such/program"]);
