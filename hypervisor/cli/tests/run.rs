@@ -56,8 +56,12 @@ fn a_guest_that_cannot_go_on_is_reported() {
     let path = file("broken", &broken(guest_images::NATIVE));
     let args = ["run", "--mode", "hvm", "--timeout", "10", arg(&path)];
     let ran = paravane(&args).expect(126);
-    let ran = ran.says(&["the guest cannot go on: ", "rip", "code 0f 0b", "_start"]);
-    assert_eq!(ran.out, "");
+    // KVM on SVM resets the processor at a triple fault, and says nothing of where it was.
+    let words = match ran.err.contains("the registers are lost") {
+        true => ["the guest cannot go on: "].as_slice(),
+        false => &["the guest cannot go on: ", "rip", "code 0f 0b", "_start"],
+    };
+    assert_eq!(ran.says(words).out, "");
     let json = paravane(&[&args[..], &["--json"]].concat())
         .expect(126)
         .json();
