@@ -1,6 +1,5 @@
 //! Builds the example's guest image.
 
-
 fn main() -> Result<(), guest_build::BuildError> {
     let here = guest_build::package()?;
     let workspace = here.join("../../..");
