@@ -1,7 +1,5 @@
 //! Builds the example's guest image.
 
-use std::path::Path;
-
 fn main() -> Result<(), guest_build::BuildError> {
     let here = guest_build::package()?;
     let workspace = here.join("../../..");
