@@ -7,6 +7,7 @@ pub mod console;
 mod irq;
 mod mmu;
 mod null;
+pub mod paging;
 pub mod power;
 mod time;
 
