@@ -9,6 +9,7 @@ mod mmu;
 mod null;
 pub mod paging;
 pub mod power;
+pub mod shadow;
 mod time;
 
 use hypercall_abi::GuestVirt;
