@@ -145,7 +145,10 @@ impl<T: Tables> Shadow<T> {
                 return false;
             }
         }
-        self.pool.table_mut(top).key.source = Source::Nothing;
+        let top = self.pool.table_mut(top);
+        top.key.source = Source::Nothing;
+        // Nothing in it is wrong any more.
+        top.is_dead = false;
         true
     }
 }

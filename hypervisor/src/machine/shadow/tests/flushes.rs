@@ -1,6 +1,6 @@
 //! What survives a flush, and what does not.
 
-use super::world::{A, D, P, PS, Sabotage, U, W, World};
+use super::world::{A, D, NX, P, PS, Sabotage, U, W, World};
 use crate::machine::shadow::{MAX_DROPS, MAX_EDITS, View};
 
 const ALL: u64 = P | W | U | A;
@@ -127,7 +127,7 @@ fn clearing_accessed_or_dirty_bits_shows_the_next_use() {
 
 #[test]
 fn a_table_in_which_much_changed_is_given_up_with_one_edit() {
-    let count = MAX_DROPS as u64 + 1;
+    let count = 2 * MAX_DROPS as u64;
     let mut world = world(&pages(count));
     for slot in 0..count {
         world.store(4, slot, 12 << 12 | USED);
@@ -148,6 +148,88 @@ fn a_table_in_which_much_changed_is_given_up_with_one_edit() {
     world.load(1);
     world.enter(View::User);
     assert_eq!(world.edits, 0);
+}
+
+#[test]
+fn a_table_that_one_root_gave_up_is_no_other_roots() {
+    let count = MAX_DROPS as u64 + 2;
+    let pages: Vec<u64> = (0..count).map(|page| UPPER + (page << 12)).collect();
+    let changing = count - 1;
+    let mut world = world(&pages);
+    // The second root has a way of its own to the same page table.
+    world.store(5, UPPER >> 39 & 511, 13 << 12 | ALL);
+    world.store(13, 0, 15 << 12 | ALL);
+    world.store(15, 0, 11 << 12 | ALL);
+    for slot in 0..changing {
+        world.store(11, slot, 12 << 12 | USED);
+    }
+    world.store(11, changing, 14 << 12 | USED);
+    for root in [1, 5] {
+        world.load(root);
+        for page in &pages {
+            touch(&mut world, View::Kernel, *page);
+        }
+    }
+    for slot in 0..changing {
+        world.store(11, slot, 12 << 12 | USED & !W);
+    }
+    // The second root finds the rest of what is wrong in a table that the first has given up.
+    for root in [5, 1] {
+        world.load(root);
+        world.enter(View::Kernel);
+    }
+    touch(&mut world, View::Kernel, UPPER + (changing << 12));
+    world.change_frame(14 << 12);
+    world.enter(View::Kernel);
+    assert_eq!(world.check(View::Kernel), Ok(()));
+}
+
+#[test]
+fn each_right_that_is_taken_is_gone_after_invlpg() {
+    for (taken, view) in [
+        (W, View::Kernel),
+        (W, View::User),
+        (U, View::User),
+        (NX, View::User),
+        (NX, View::Kernel),
+    ] {
+        let mut world = world(&[0]);
+        world.store(4, 0, 12 << 12 | USED);
+        touch(&mut world, view, 0);
+        let execute = taken == NX;
+        assert_eq!(world.access(view, 0, !execute, execute), Ok(()));
+        world.store(4, 0, (12 << 12 | USED) ^ taken);
+        world.invlpg(0);
+        let before = world.faults;
+        assert_eq!(world.access(view, 0, !execute, execute), Ok(()));
+        assert_eq!(world.faults, before + 1, "{taken:#x} {view:?}");
+    }
+}
+
+#[test]
+fn a_bit_that_was_cleared_and_set_again_by_a_fault_leaves_the_page_mapped() {
+    let mut world = world(&[0]);
+    world.store(4, 0, 12 << 12 | ALL);
+    assert_eq!(world.access(View::User, 0, false, false), Ok(()));
+    // Not flushed: the write faults, finds the page unused, and marks it.
+    world.store(4, 0, 12 << 12 | P | W | U);
+    assert_eq!(touch(&mut world, View::User, 0), 1);
+    assert_eq!(touch(&mut world, View::User, 0), 0);
+}
+
+#[test]
+fn another_root_is_verified_even_if_nobody_tells_of_the_load() {
+    let mut world = world(&[0]);
+    world.store(4, 0, 12 << 12 | USED);
+    touch(&mut world, View::User, 0);
+    world.paging.root = 5 << 12;
+    world.enter(View::User);
+    world.store(4, 0, 13 << 12 | USED);
+    world.paging.root = 1 << 12;
+    let control = world.control();
+    world.memo.forget(&world.ram, control, None);
+    world.enter(View::User);
+    assert_eq!(world.check(View::User), Ok(()));
 }
 
 #[test]

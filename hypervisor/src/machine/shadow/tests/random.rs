@@ -32,6 +32,12 @@ enum Op {
         slot: usize,
         value: u64,
     },
+    /// Change bits of an entry, and of nothing else.
+    Flip {
+        table: u64,
+        slot: usize,
+        bits: u64,
+    },
     Invlpg(usize),
     Load(u64),
     Bits {
@@ -83,6 +89,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (1u64..9, 0..SLOTS.len(), value())
             .prop_map(|(table, slot, value)| Op::Store { table, slot, value }),
+        4 => (1u64..9, 0..SLOTS.len(), prop::sample::select(vec![P, W, U, A, D, NX, 1 << 9, W | D]))
+            .prop_map(|(table, slot, bits)| Op::Flip { table, slot, bits }),
         3 => (0..pages).prop_map(Op::Invlpg),
         1 => prop_oneof![Just(1u64), Just(1), Just(5), 1u64..9].prop_map(Op::Load),
         1 => (prop::bool::weighted(0.6), prop::bool::weighted(0.8))
@@ -130,6 +138,10 @@ fn play(world: &mut World, ops: &[Op]) -> Result<(), String> {
     for op in ops {
         match *op {
             Op::Store { table, slot, value } => world.store(table, SLOTS[slot], value),
+            Op::Flip { table, slot, bits } => {
+                let value = world.ram.get(table, SLOTS[slot]) ^ bits;
+                world.store(table, SLOTS[slot], value);
+            }
             Op::Invlpg(page) => world.invlpg(pages[page]),
             Op::Load(frame) => world.load(frame),
             Op::Bits { wp, nxe } => world.control_bits(wp, nxe),

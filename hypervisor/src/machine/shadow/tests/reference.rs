@@ -18,6 +18,10 @@ impl Ram {
         self.0.borrow_mut()[(frame * 512 + slot) as usize] = value;
     }
 
+    pub fn get(&self, frame: u64, slot: u64) -> u64 {
+        self.0.borrow()[(frame * 512 + slot) as usize]
+    }
+
     /// Clear bits everywhere.
     pub fn clear_bits(&self, bits: u64) {
         self.0
