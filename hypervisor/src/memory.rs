@@ -2,18 +2,22 @@
 //! for the monitor, which is not part of what a guest may name in a call.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypercall_abi::boot::Range;
-use hypercall_abi::{CallError, GuestPhys, layout};
+use hypercall_abi::{CallError, GuestMemory as _, GuestPhys, layout};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use virtio_devices::memory::{self as copying, OutOfRange};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    VolatileMemory,
 };
+use zerocopy::IntoBytes;
 
 use crate::error::HostError;
+use crate::machine::paging::Physical;
 use crate::monitor;
 
 /// The largest guest memory, in bytes.
@@ -120,6 +124,13 @@ impl Memory {
         Some(slice.ptr_guard_mut().as_ptr())
     }
 
+    /// Use a word of the memory that the guest may use, if there is one at the address.
+    fn with_word<R>(&self, at: u64, using: impl FnOnce(&AtomicU64) -> R) -> Option<R> {
+        self.check(GuestPhys(at), 8).ok()?;
+        let slice = self.all.get_slice(GuestAddress(at), 8).ok()?;
+        slice.get_atomic_ref::<AtomicU64>(0).ok().map(using)
+    }
+
     /// The monitor's pages are not memory that a call may name.
     fn check(&self, at: GuestPhys, len: usize) -> Result<(), OutOfRange> {
         copying::check(
@@ -141,6 +152,25 @@ impl hypercall_abi::GuestMemory for Memory {
         self.check(at, from.len())
             .and_then(|()| copying::copy_out(&self.all, at.0, from))
             .map_err(|OutOfRange { .. }| CallError::BadRange)
+    }
+}
+
+/// Page tables are in memory that the guest may use: the monitor's pages are none to a walk.
+impl Physical for Memory {
+    fn read_word(&self, at: u64) -> Option<u64> {
+        self.with_word(at, |word| word.load(Ordering::Relaxed))
+    }
+
+    fn write_word(&self, at: u64, old: u64, new: u64) -> bool {
+        let swap = |word: &AtomicU64| {
+            word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        };
+        self.with_word(at, swap).unwrap_or(false)
+    }
+
+    fn read_words(&self, at: u64, into: &mut [u64]) -> bool {
+        self.read(GuestPhys(at), into.as_mut_bytes()).is_ok()
     }
 }
 

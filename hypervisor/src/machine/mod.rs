@@ -7,7 +7,9 @@ pub mod console;
 mod irq;
 mod mmu;
 mod null;
+pub mod paging;
 pub mod power;
+pub mod shadow;
 mod time;
 
 use hypercall_abi::GuestVirt;
