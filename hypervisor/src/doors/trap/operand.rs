@@ -54,8 +54,8 @@ impl Step<'_> {
         };
         let segment = segment_name(instruction.memory_segment());
         let segment = segment.ok_or(Exception::invalid_opcode())?;
-        // A RIP-relative displacement is decoded as the address itself.
-        let start = if base.is_ip() { 0 } else { self.value(base) };
+        // A RIP-relative displacement is decoded as the address itself, and RIP has no value here.
+        let start = self.value(base);
         let scale = u64::from(instruction.memory_index_scale());
         let offset = start
             .wrapping_add(self.value(index).wrapping_mul(scale))
