@@ -216,6 +216,16 @@ pub enum GuestFault {
         /// The hardware's reason.
         reason: u64,
     },
+    /// The architecture would do it, and the virtual processor of modes `trap` and `patch` does not.
+    #[error("{instruction} at {at:#x} asks for {what}, which modes trap and patch do not have")]
+    Unsupported {
+        /// Where.
+        at: u64,
+        /// The instruction, as an assembler spells it.
+        instruction: String,
+        /// What it asks for.
+        what: &'static str,
+    },
     /// An exit that this hypervisor does not know.
     #[error("unexpected exit: {0}")]
     Exit(String),

@@ -107,7 +107,7 @@ impl fmt::Display for Class {
 }
 
 /// The class of an instruction as such; `None` if it is an ordinary one.
-pub(super) fn class_of(code: Code) -> Option<Class> {
+pub(crate) fn class_of(code: Code) -> Option<Class> {
     static TABLE: OnceLock<Vec<Option<Class>>> = OnceLock::new();
     let table = TABLE.get_or_init(|| Code::values().map(judge).collect());
     table.get(code as usize).copied().flatten()

@@ -26,9 +26,10 @@ mod stack;
 mod symbols;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use allow::{ALLOWANCES, Allowance, Place};
+pub(crate) use classes::class_of;
 pub use classes::{CLASSES, Class, ClassInfo};
 pub use error::AuditError;
 pub use explain::explain;

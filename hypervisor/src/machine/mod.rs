@@ -4,6 +4,7 @@
 //! semantics exist once.
 
 pub mod console;
+pub mod cpu;
 mod irq;
 mod mmu;
 mod null;

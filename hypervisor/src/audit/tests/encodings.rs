@@ -1,11 +1,11 @@
 //! Instructions of each class, encoded by an independent assembler: GNU as, read back by objdump.
 
 /// Mnemonic as iced-x86 spells it, and the encoding.
-pub(super) type Row = (&'static str, &'static [u8]);
+pub(crate) type Row = (&'static str, &'static [u8]);
 
 /// Raise #GP or #UD at CPL 3.
 #[rustfmt::skip]
-pub(super) const PRIVILEGED: &[Row] = &[
+pub(crate) const PRIVILEGED: &[Row] = &[
     ("hlt", &[0xf4]),
     ("cli", &[0xfa]),
     ("sti", &[0xfb]),
@@ -74,7 +74,7 @@ pub(super) const PRIVILEGED: &[Row] = &[
 
 /// Need not fault at CPL 3.
 #[rustfmt::skip]
-pub(super) const SENSITIVE: &[Row] = &[
+pub(crate) const SENSITIVE: &[Row] = &[
     ("pushf", &[0x66, 0x9c]),
     ("pushfq", &[0x9c]),
     ("popf", &[0x66, 0x9d]),
@@ -145,7 +145,7 @@ pub(super) const SENSITIVE: &[Row] = &[
 
 /// Use vector, mask, tile, MMX or x87 state.
 #[rustfmt::skip]
-pub(super) const SIMD: &[Row] = &[
+pub(crate) const SIMD: &[Row] = &[
     ("movaps", &[0x0f, 0x28, 0xc1]),
     ("movups", &[0x0f, 0x11, 0x00]),
     ("pxor", &[0x66, 0x0f, 0xef, 0xc0]),
@@ -181,7 +181,7 @@ pub(super) const SIMD: &[Row] = &[
 
 /// Belong to no class.
 #[rustfmt::skip]
-pub(super) const ORDINARY: &[Row] = &[
+pub(crate) const ORDINARY: &[Row] = &[
     ("nop", &[0x90]),
     ("nop", &[0x0f, 0x1f, 0x40, 0x08]),
     ("endbr64", &[0xf3, 0x0f, 0x1e, 0xfa]),

@@ -4,7 +4,7 @@ mod allowances;
 mod bad_files;
 mod classes;
 mod elf;
-mod encodings;
+pub(crate) mod encodings;
 mod reports;
 mod stack;
 mod symbols;

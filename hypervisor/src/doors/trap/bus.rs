@@ -1,0 +1,57 @@
+//! Where ports lead, and the model-specific registers that are not the processor's own.
+
+use crate::doors::port::Ports;
+use crate::error::GuestFault;
+use crate::machine::Machine;
+
+/// What IN, OUT, RDMSR and WRMSR reach outside of the processor.
+pub trait PortBus {
+    /// Read `width` bytes, 1, 2 or 4, from a port; the upper bytes of the answer are 0.
+    ///
+    /// # Errors
+    /// A fault that ends the guest: nothing answers there.
+    fn read(&mut self, port: u16, width: u8) -> Result<u32, GuestFault>;
+
+    /// Write the low `width` bytes, 1, 2 or 4, of `value` to a port.
+    ///
+    /// # Errors
+    /// A fault that ends the guest: nothing answers there.
+    fn write(&mut self, port: u16, width: u8, value: u32) -> Result<(), GuestFault>;
+
+    /// Read a model-specific register of the clock, the local APIC and the like; `None` if there is
+    /// none of this number.
+    fn read_msr(&mut self, number: u32) -> Option<u64> {
+        let _ = number;
+        None
+    }
+
+    /// Write a model-specific register; false if there is none of this number, or not this value.
+    fn write_msr(&mut self, number: u32, value: u64) -> bool {
+        let _ = (number, value);
+        false
+    }
+}
+
+/// The trapped devices of a machine.
+#[derive(Debug)]
+pub struct Devices<'a> {
+    /// Which device answers.
+    pub ports: &'a mut Ports,
+    /// The state behind them.
+    pub machine: &'a mut Machine,
+}
+
+impl PortBus for Devices<'_> {
+    fn read(&mut self, port: u16, width: u8) -> Result<u32, GuestFault> {
+        let mut bytes = [0; 4];
+        let into = bytes.get_mut(..usize::from(width)).unwrap_or_default();
+        self.ports.read(self.machine, port, into)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn write(&mut self, port: u16, width: u8, value: u32) -> Result<(), GuestFault> {
+        let bytes = value.to_le_bytes();
+        let from = bytes.get(..usize::from(width)).unwrap_or_default();
+        self.ports.write(self.machine, port, from)
+    }
+}
