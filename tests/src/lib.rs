@@ -199,6 +199,14 @@ pub fn kernel(mode: Mode, script: &str) -> Config {
     config
 }
 
+/// The kernel's configuration in a mode, with a shell that asks for commands.
+pub fn interactive(mode: Mode) -> Config {
+    let mut config = kernel(mode, "");
+    config.command_line.clear();
+    config.interactive = true;
+    config
+}
+
 /// The kernel's image for a mode.
 pub fn kernel_image(mode: Mode) -> &'static [u8] {
     match mode {
@@ -208,7 +216,7 @@ pub fn kernel_image(mode: Mode) -> &'static [u8] {
 }
 
 /// A run that takes longer than this hangs: the test then fails with a report.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(300);
 /// How often a run is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
-use tests::{Ran, each_mode, kernel, need_kvm, run, run_with};
+use tests::{Ran, each_mode, interactive, kernel, need_kvm, run, run_with};
 
 #[test]
 fn the_kernel_boots_and_powers_off_with_the_status_it_is_told() {
@@ -216,14 +216,6 @@ fn the_kernel_boots_in_little_memory_and_in_much() {
             );
         }
     });
-}
-
-/// A kernel that asks for commands.
-fn interactive(mode: Mode) -> hypervisor::Config {
-    let mut config = kernel(mode, "");
-    config.command_line.clear();
-    config.interactive = true;
-    config
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod ring;
 mod script;
 mod storm;
 mod user;
+mod vectors;
 
 use core::panic::PanicInfo;
 
@@ -89,6 +90,7 @@ extern "C" fn paravane_start(boot: &'static BootInfo) -> ! {
         "calls" => calls::each_number,
         "script" => script::script,
         "abuse" => abuse::abuse,
+        "vectors" => vectors::vectors,
         _ => exit(NO_SUCH_BEHAVIOUR),
     };
     behaviour(boot, argument);

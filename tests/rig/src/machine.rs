@@ -33,7 +33,7 @@ pub struct Hardware {
     pub kernel: PathBuf,
     /// The initial file system.
     pub initramfs: PathBuf,
-    /// How many processors.
+    /// How many processors programs have.
     pub cpus: u8,
     /// How much memory, in MiB.
     pub memory_mib: u32,
@@ -178,6 +178,18 @@ impl Drop for Machine {
     }
 }
 
+/// How many processors QEMU emulates for so many that programs use, and what to tell the kernel.
+///
+/// What others do with their floating point can undo what QEMU's first processor has just noted of
+/// entering or leaving a guest (docs/decisions/0009). So no program runs on that one, unless it is
+/// alone.
+fn processors(cpus: u8) -> (u16, &'static str) {
+    match cpus {
+        ..=1 => (1, ""),
+        _ => (u16::from(cpus) + 1, " isolcpus=0"),
+    }
+}
+
 fn command(hardware: &Hardware, folder: &tempfile::TempDir) -> Result<Command, RigError> {
     let mut command = match tools::find("setpriv".as_ref()) {
         // So that QEMU does not outlive this process, however that ends.
@@ -197,9 +209,10 @@ fn command(hardware: &Hardware, folder: &tempfile::TempDir) -> Result<Command, R
         "-cpu",
         "EPYC,+svm,+npt,-nrip-save",
     ]);
+    let (processors, apart) = processors(hardware.cpus);
     command.args([
         "-smp",
-        &hardware.cpus.to_string(),
+        &processors.to_string(),
         "-m",
         &hardware.memory_mib.to_string(),
     ]);
@@ -211,7 +224,8 @@ fn command(hardware: &Hardware, folder: &tempfile::TempDir) -> Result<Command, R
     command.args(["-serial", "stdio"]);
     command.arg("-kernel").arg(&hardware.kernel);
     command.arg("-initrd").arg(&hardware.initramfs);
-    command.args(["-append", "console=ttyS0 quiet panic=-1"]);
+    command.arg("-append");
+    command.arg(format!("console=ttyS0 quiet panic=-1{apart}"));
     if let Some(bytes) = hardware.disk_bytes {
         let disk = folder.path().join("disk");
         let failed = RigError::file("make", &disk);

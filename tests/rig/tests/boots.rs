@@ -34,6 +34,15 @@ fn output_status_and_variables_pass_unharmed() {
 
 #[test]
 #[ignore = "boots the rig"]
+fn programs_have_as_many_processors_as_asked_for_and_not_the_first() {
+    let script = "nproc; taskset -p $$ | sed 's/.*: //'; nproc --all";
+    let output = shell(&["--cpus", "2"], script);
+    assert_ends(&output, 0);
+    assert_eq!(output.stdout, b"2\n6\n3\n");
+}
+
+#[test]
+#[ignore = "boots the rig"]
 fn a_program_without_end_is_ended_in_time_with_its_children() {
     let output = shell(&["--timeout", "2"], "echo begun; sleep 1000 & wait");
     assert_ends(&output, 124);

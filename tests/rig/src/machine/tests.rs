@@ -100,3 +100,10 @@ fn what_the_agent_says_of_the_rig_is_passed_on() {
     let script = r#"echo 'RIG {"Broken":"its processor has no SVM"}'; exec sleep 100"#;
     assert_lost(script, 125, "inside the rig: its processor has no SVM");
 }
+
+#[test]
+fn the_first_of_many_processors_is_kept_from_programs() {
+    assert_eq!(processors(1), (1, ""));
+    assert_eq!(processors(2), (3, " isolcpus=0"));
+    assert_eq!(processors(255), (256, " isolcpus=0"));
+}
