@@ -87,7 +87,7 @@ pub enum HostError {
         mode: Mode,
     },
     /// The mode is not built yet.
-    #[error("--mode {} is not available in this version: use hvm or pv", .0.name())]
+    #[error("--mode {} is not available in this version: use hvm, trap or pv", .0.name())]
     Mode(Mode),
     /// The command line does not fit its page.
     #[error("the guest command line has {len} bytes, the limit is {limit}")]

@@ -10,6 +10,7 @@ pub mod audit;
 mod boot;
 pub mod ci;
 pub mod config;
+mod deprivileged;
 pub mod doctor;
 pub mod doors;
 pub mod error;

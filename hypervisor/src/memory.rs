@@ -1,18 +1,18 @@
 //! Guest memory: one anonymous mapping each for memory below and beyond the device hole, and one
-//! for the monitor, which is not part of what a guest may name in a call.
+//! for each monitor, which is not part of what a guest may name in a call.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypercall_abi::boot::Range;
-use hypercall_abi::{CallError, GuestMemory as _, GuestPhys, layout};
+use hypercall_abi::{CallError, GuestMemory as _, GuestPhys, Mode, layout};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use virtio_devices::memory::{self as copying, OutOfRange};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    VolatileMemory,
+    VolatileMemory as _,
 };
 use zerocopy::IntoBytes;
 
@@ -33,11 +33,11 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Map `bytes` of guest memory, and the monitor's pages.
+    /// Map `bytes` of guest memory, and the pages of the monitors that a mode needs.
     ///
     /// # Errors
     /// [`HostError::MemorySize`] and [`HostError::Memory`].
-    pub fn new(bytes: u64) -> Result<Self, HostError> {
+    pub fn new(bytes: u64, mode: Mode) -> Result<Self, HostError> {
         if !(MIN..=MAX).contains(&bytes) || !bytes.is_multiple_of(4096) {
             return Err(HostError::MemorySize { bytes });
         }
@@ -55,10 +55,9 @@ impl Memory {
         for range in &ram {
             regions.push(map(*range)?);
         }
-        regions.push(map(Range {
-            start: layout::MONITOR_PHYS,
-            len: monitor::PAGES * 4096,
-        })?);
+        for range in monitor::regions(mode) {
+            regions.push(map(*range)?);
+        }
         regions.sort_by_key(|region| region.start_addr());
         let all = GuestMemoryMmap::from_regions(regions).map_err(|error| HostError::Memory {
             bytes,
@@ -72,20 +71,39 @@ impl Memory {
     /// # Errors
     /// [`HostError::Kvm`].
     pub fn register(&self, vm: &VmFd) -> Result<(), HostError> {
-        for (slot, region) in self.all.iter().enumerate() {
-            let region = kvm_userspace_memory_region {
-                slot: slot as u32,
-                flags: 0,
-                guest_phys_addr: region.start_addr().0,
-                memory_size: region.len(),
-                userspace_addr: region.as_ptr() as u64,
-            };
-            // SAFETY: the mapping is `self`'s, which `Vm` keeps until its file descriptors are
-            // closed (field order there), and the ranges do not overlap (`new`).
-            unsafe { vm.set_user_memory_region(region) }
-                .map_err(HostError::kvm("register guest memory"))?;
+        for slot in self.slots() {
+            set_slot(vm, slot)?;
         }
         Ok(())
+    }
+
+    /// Take the memory region at `start` from a virtual machine and give it back: KVM then forgets
+    /// all that it has derived from page tables there. What it holds stays.
+    ///
+    /// # Errors
+    /// [`HostError::Kvm`].
+    pub fn renew(&self, vm: &VmFd, start: u64) -> Result<(), HostError> {
+        for slot in self.slots().filter(|slot| slot.guest_phys_addr == start) {
+            let gone = kvm_userspace_memory_region {
+                memory_size: 0,
+                ..slot
+            };
+            set_slot(vm, gone)?;
+            set_slot(vm, slot)?;
+        }
+        Ok(())
+    }
+
+    /// KVM's memory slots.
+    fn slots(&self) -> impl Iterator<Item = kvm_userspace_memory_region> {
+        let regions = self.all.iter().enumerate();
+        regions.map(|(slot, region)| kvm_userspace_memory_region {
+            slot: slot as u32,
+            flags: 0,
+            guest_phys_addr: region.start_addr().0,
+            memory_size: region.len(),
+            userspace_addr: region.as_ptr() as u64,
+        })
     }
 
     /// The memory that the guest may use, in ascending order.
@@ -116,6 +134,44 @@ impl Memory {
     /// Read bytes anywhere in the machine, the monitor's pages included.
     pub(crate) fn get(&self, at: u64, into: &mut [u8]) -> bool {
         self.all.read_slice(into, GuestAddress(at)).is_ok()
+    }
+
+    /// Whether the guest may use the memory at an address.
+    pub(crate) fn is_ram(&self, at: u64) -> bool {
+        self.ram
+            .iter()
+            .any(|range| (range.start..range.end()).contains(&at))
+    }
+
+    /// The words of one region. They must not outlive the memory; `Vm` holds both.
+    pub(crate) fn words(&self, range: Range) -> Option<Words> {
+        let len = usize::try_from(range.len).ok()?;
+        let slice = self.all.get_slice(GuestAddress(range.start), len).ok()?;
+        let words = slice.ptr_guard_mut().as_ptr().cast_const().cast();
+        Some(Words { range, words })
+    }
+
+    /// Give pages of one region back to the host: they read as zeros then.
+    ///
+    /// # Errors
+    /// [`HostError::Memory`].
+    pub(crate) fn clear(&self, range: Range) -> Result<(), HostError> {
+        let fail = |source| HostError::Memory {
+            bytes: range.len,
+            source,
+        };
+        let len = usize::try_from(range.len).unwrap_or(usize::MAX);
+        let slice = self
+            .all
+            .get_slice(GuestAddress(range.start), len)
+            .map_err(|error| fail(io::Error::other(error)))?;
+        let at = slice.ptr_guard_mut().as_ptr().cast();
+        // SAFETY: get_slice checked that the range is inside one mapping of ours, private and
+        // anonymous; what it held is what the caller wants gone.
+        match unsafe { libc::madvise(at, len, libc::MADV_DONTNEED) } {
+            0 => Ok(()),
+            _ => Err(fail(io::Error::last_os_error())),
+        }
     }
 
     /// The host's address of a page of the machine.
@@ -172,6 +228,50 @@ impl Physical for Memory {
     fn read_words(&self, at: u64, into: &mut [u64]) -> bool {
         self.read(GuestPhys(at), into.as_mut_bytes()).is_ok()
     }
+}
+
+/// Words of a region of a machine's memory, to be reached quickly.
+#[derive(Debug)]
+pub struct Words {
+    range: Range,
+    words: *const AtomicU64,
+}
+
+// SAFETY: the words are memory of the machine's mapping, reached by atomic operations alone, and
+// nothing is tied to the thread that made the pointer.
+unsafe impl Send for Words {}
+
+impl Words {
+    fn word(&self, at: u64) -> Option<&AtomicU64> {
+        let offset = at.checked_sub(self.range.start)?;
+        if offset >= self.range.len || !offset.is_multiple_of(8) {
+            return None;
+        }
+        // SAFETY: `Memory::words` checked that the whole range is one mapping, page aligned, and
+        // offset is inside; `Vm` drops this before the memory.
+        Some(unsafe { &*self.words.add((offset / 8) as usize) })
+    }
+
+    /// The word at an address that is a multiple of 8, in the region.
+    pub fn read(&self, at: u64) -> Option<u64> {
+        self.word(at).map(|word| word.load(Ordering::Relaxed))
+    }
+
+    /// Store a word; false when it is not in the region.
+    pub fn write(&self, at: u64, value: u64) -> bool {
+        let word = self.word(at);
+        word.is_some_and(|word| {
+            word.store(value, Ordering::Relaxed);
+            true
+        })
+    }
+}
+
+fn set_slot(vm: &VmFd, slot: kvm_userspace_memory_region) -> Result<(), HostError> {
+    // SAFETY: `Memory::slots`, which all slots come from, describes mappings of a `Memory`. `Vm` keeps
+    // it until its file descriptors are closed (field order there), and the ranges do not overlap
+    // (`Memory::new`). A length of 0 removes a slot.
+    unsafe { vm.set_user_memory_region(slot) }.map_err(HostError::kvm("register guest memory"))
 }
 
 /// Map a range, with huge pages where the host has them.

@@ -2,13 +2,15 @@
 
 use hypercall_abi::{Mode, layout};
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
+    CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2,
+    kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
 };
 use kvm_ioctls::{Kvm, VcpuFd};
 
 use crate::error::HostError;
+use crate::machine::cpu::Limits;
 use crate::monitor::gates::KvmKind;
-use crate::monitor::tables;
+use crate::monitor::{native, tables};
 
 /// CR0: paging, write protection, numeric errors, protection (SDM vol. 3, 2.5).
 const CR0: u64 = 0x8005_0033;
@@ -32,6 +34,10 @@ const MASK_HARDWARE: u64 = 0x47700;
 const MASK_SOFTWARE: u64 = 0x47500;
 
 const X2APIC: u64 = 1 << 10;
+
+/// What SYSCALL clears in a deprivileged native guest: the VMM sets the flags of the way back, so what
+/// hardware needs is right on every KVM.
+pub const SYSCALL_MASK: u64 = MASK_HARDWARE;
 
 fn code(selector: u16, dpl: u8) -> kvm_segment {
     kvm_segment {
@@ -69,8 +75,7 @@ pub fn system_registers(
     kind: Option<KvmKind>,
     root: u64,
 ) -> kvm_sregs {
-    let area = layout::vcpu_area(0);
-    let deprivileged = mode == Mode::Pv;
+    let deprivileged = mode != Mode::Hvm;
     let (cs, ss) = if deprivileged {
         (code(layout::USER_CS, 3), data(layout::USER_SS, 3))
     } else {
@@ -100,20 +105,26 @@ pub fn system_registers(
         ..Default::default()
     };
     if deprivileged {
-        let at = area + layout::AREA_TABLES;
+        let (idt, idt_limit, descriptors) = match mode {
+            Mode::Pv => {
+                let at = layout::vcpu_area(0) + layout::AREA_TABLES;
+                (at, tables::IDT_LIMIT, at)
+            }
+            _ => native::descriptors(),
+        };
         now.tr.selector = tables::TSS_SELECTOR;
-        now.tr.base = at + tables::TSS;
+        now.tr.base = descriptors + tables::TSS;
         now.gdt = kvm_dtable {
-            base: at + tables::GDT,
+            base: descriptors + tables::GDT,
             limit: tables::GDT_LIMIT,
             ..Default::default()
         };
         now.idt = kvm_dtable {
-            base: at,
-            limit: tables::IDT_LIMIT,
+            base: idt,
+            limit: idt_limit,
             ..Default::default()
         };
-        if kind == Some(KvmKind::Hardware) {
+        if kind == Some(KvmKind::Hardware) && mode == Mode::Pv {
             now.apic_base |= X2APIC;
         }
     } else {
@@ -149,22 +160,21 @@ pub fn deprivileged(mut registers: kvm_regs) -> kvm_regs {
     registers
 }
 
-/// Set the MSRs that SYSCALL uses. `target_32` is its target from 32-bit code, where AMD's processors
+/// The flags that SYSCALL clears in a pv guest, by the kind of KVM.
+pub fn syscall_mask(kind: KvmKind) -> u64 {
+    match kind {
+        KvmKind::Hardware => MASK_HARDWARE,
+        KvmKind::Software => MASK_SOFTWARE,
+    }
+}
+
+/// Set the MSRs that SYSCALL uses. The second target is that from 32-bit code, where AMD's processors
 /// go on at CPL 0 (APM vol. 2, 6.1.1): at 0, where it starts, a user may have mapped its own code.
 ///
 /// # Errors
 /// [`HostError::Kvm`].
-pub fn set_syscall(
-    vcpu: &VcpuFd,
-    kind: KvmKind,
-    target: u64,
-    target_32: u64,
-) -> Result<(), HostError> {
-    let mask = if kind == KvmKind::Hardware {
-        MASK_HARDWARE
-    } else {
-        MASK_SOFTWARE
-    };
+pub fn set_syscall(vcpu: &VcpuFd, mask: u64, targets: (u64, u64)) -> Result<(), HostError> {
+    let (target, target_32) = targets;
     let entries = [
         (MSR_STAR, STAR),
         (MSR_LSTAR, target),
@@ -201,21 +211,65 @@ pub fn time_stamp(vcpu: &VcpuFd) -> Result<u64, HostError> {
     Ok(msrs.as_slice().first().map_or(0, |entry| entry.data))
 }
 
-/// What the guest's CPUID shall say: all that KVM supports, x2APIC included.
+/// What the guest's CPUID shall say: all that KVM supports, x2APIC included. A deprivileged native
+/// guest does not see what its virtual processor does not have.
 ///
 /// # Errors
 /// [`HostError::Kvm`].
-pub fn cpuid(kvm: &Kvm) -> Result<CpuId, HostError> {
+pub fn cpuid(kvm: &Kvm, mode: Mode) -> Result<CpuId, HostError> {
     let mut cpuid = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .map_err(HostError::kvm("list the processor's features"))?;
     for entry in cpuid.as_mut_slice() {
         if entry.function == 1 {
-            entry.ecx |= 1 << 21; // x2APIC
+            entry.ecx |= X2APIC_FEATURE;
             entry.ebx &= 0x00ff_ffff; // local APIC 0
+        }
+        if matches!(mode, Mode::Trap | Mode::Patch) {
+            hide(entry);
         }
     }
     Ok(cpuid)
+}
+
+/// What a deprivileged guest's virtual processor can do, by what its CPUID says.
+pub fn limits(cpuid: &CpuId) -> Limits {
+    Limits::new(&|leaf, subleaf| cpuid_of(cpuid, leaf, subleaf))
+}
+
+/// What CPUID says of a leaf and a subleaf: EAX, EBX, ECX, EDX.
+pub fn cpuid_of(cpuid: &CpuId, leaf: u32, subleaf: u32) -> [u32; 4] {
+    let mut entries = cpuid.as_slice().iter();
+    let found = entries.find(|entry| {
+        let is_indexed = entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX != 0;
+        entry.function == leaf && (!is_indexed || entry.index == subleaf)
+    });
+    found.map_or([0; 4], |entry| [entry.eax, entry.ebx, entry.ecx, entry.edx])
+}
+
+/// CPUID.1:ECX: x2APIC.
+const X2APIC_FEATURE: u32 = 1 << 21;
+
+/// Take from an entry what the machine does not emulate for a deprivileged guest (SDM vol. 2, CPUID).
+fn hide(entry: &mut kvm_cpuid_entry2) {
+    match (entry.function, entry.index) {
+        // MONITOR, VMX, SMX, PCID, x2APIC; global pages.
+        (1, _) => {
+            entry.ecx &= !(1 << 3 | 1 << 5 | 1 << 6 | 1 << 17 | X2APIC_FEATURE);
+            entry.edx &= !(1 << 13);
+        }
+        // FSGSBASE, SMEP, INVPCID, SMAP; UMIP, PKU, OSPKE, CET shadow stacks, LA57, PKS; CET branch tracking.
+        (7, 0) => {
+            entry.ebx &= !(1 << 0 | 1 << 7 | 1 << 10 | 1 << 20);
+            entry.ecx &= !(1 << 2 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 16 | 1 << 31);
+            entry.edx &= !(1 << 20);
+        }
+        // KVM's own interface: its MSRs are not forwarded.
+        (0x4000_0001, _) => (entry.eax, entry.edx) = (0, 0),
+        // SVM.
+        (0x8000_0001, _) => entry.ecx &= !(1 << 2),
+        _ => {}
+    }
 }
 
 /// Registers of the local APIC in a pv guest, which never programs them itself: enabled, with the

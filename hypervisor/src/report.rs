@@ -19,9 +19,12 @@ const IN_SERVICE: &str = "interrupts in service, not ended: ";
 impl Vm {
     /// Registers, instruction bytes and a symbolized backtrace, as text.
     pub(crate) fn report(&self) -> String {
-        let (Ok(regs), Ok(sregs)) = (self.vcpu.get_regs(), self.vcpu.get_sregs()) else {
+        let (Ok(mut regs), Ok(mut sregs)) = (self.vcpu.get_regs(), self.vcpu.get_sregs()) else {
             return "the registers cannot be read".to_owned();
         };
+        if let Some(guest) = &self.deprivileged {
+            guest.show(&mut regs, &mut sregs);
+        }
         if is_reset(&regs, &sregs) {
             return "the registers are lost: the processor was reset, as KVM on SVM does at a triple fault\n"
                 .to_owned();
@@ -82,6 +85,9 @@ impl Vm {
     }
 
     fn translate(&self, at: u64) -> Option<u64> {
+        if let Some(guest) = &self.deprivileged {
+            return guest.translate(&self.memory, at);
+        }
         let answer = self.vcpu.translate_gva(at).ok()?;
         (answer.valid != 0).then_some(answer.physical_address)
     }

@@ -9,6 +9,7 @@ use kvm_ioctls::{SyncReg, VcpuExit};
 use crate::error::{GuestFault, HostError};
 use crate::kvm_run;
 use crate::monitor;
+use crate::monitor::native::TRAP_PORT;
 use crate::stats::INTERRUPTED;
 use crate::stop::StopReason;
 use crate::vm::Vm;
@@ -33,6 +34,7 @@ enum Exit {
     Done,
     Fault(GuestFault),
     Breakpoint,
+    Trap,
 }
 
 impl Vm {
@@ -52,6 +54,7 @@ impl Vm {
                 Exit::Call { rip } => ("call", self.call(rip)?.err()),
                 Exit::Done => (self.last_exit, None),
                 Exit::Breakpoint => ("breakpoint at CPL 0", self.inject_breakpoint()?),
+                Exit::Trap => self.trap()?,
                 Exit::Fault(fault) => ("fault", Some(fault)),
             };
             self.shared.count_exit();
@@ -91,6 +94,7 @@ impl Vm {
                     vector: u32::from(data.first().copied().unwrap_or(0)),
                 })
             }
+            Ok(VcpuExit::IoOut(TRAP_PORT, _)) if self.deprivileged.is_some() => Exit::Trap,
             Ok(VcpuExit::IoOut(port, data)) => {
                 self.last_exit = "port write";
                 if let Some(trace) = &mut self.door.trace {

@@ -15,6 +15,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 
 use crate::boot::{self, Facts};
 use crate::config::Config;
+use crate::deprivileged::{self, Deprivileged};
 use crate::doctor;
 use crate::doors::call::CallDoor;
 use crate::doors::port::Ports;
@@ -41,13 +42,14 @@ pub const NODE: &str = "/dev/kvm";
 #[derive(Debug)]
 pub struct Vm {
     pub(crate) vcpu: VcpuFd,
-    fd: Arc<VmFd>,
+    pub(crate) fd: Arc<VmFd>,
     pub(crate) shared: Shared,
     pub(crate) machine: Machine,
     pub(crate) ports: Ports,
     pub(crate) door: CallDoor,
     pub(crate) stop: Stop,
     pub(crate) call_done: Option<u64>,
+    pub(crate) deprivileged: Option<Box<Deprivileged>>,
     pub(crate) last_exit: &'static str,
     pub(crate) image: Cow<'static, [u8]>,
     kind: Option<KvmKind>,
@@ -149,16 +151,17 @@ impl Vm {
     /// # Errors
     /// [`HostError`], for the host's and the configuration's part.
     pub fn new(config: Config, out: Box<dyn Write + Send>) -> Result<Self, HostError> {
-        if matches!(config.mode, Mode::Trap | Mode::Patch) {
+        if config.mode == Mode::Patch {
             return Err(HostError::Mode(config.mode));
         }
         let kvm = open_kvm_at(&config.kvm_node)?;
         let fd = kvm.create_vm().map_err(HostError::create("VM"))?;
-        let memory = Memory::new(config.memory_bytes)?;
+        let memory = Memory::new(config.memory_bytes, config.mode)?;
         memory.register(&fd)?;
         split_irqchip(&fd)?;
         let mut vcpu = fd.create_vcpu(0).map_err(HostError::create("vCPU"))?;
-        vcpu.set_cpuid2(&processor::cpuid(&kvm)?)
+        let cpuid = processor::cpuid(&kvm, config.mode)?;
+        vcpu.set_cpuid2(&cpuid)
             .map_err(HostError::kvm("set the processor's features"))?;
 
         let mut installed = monitor::install(&memory, None, boot::ROOT)?;
@@ -175,19 +178,40 @@ impl Vm {
         let blank = vcpu.get_sregs().map_err(&fail)?;
         let mut regs = processor::entry_registers(start.entry);
         let mut kind = None;
-        if config.mode == Mode::Pv {
-            let found = probe(&mut vcpu, &blank, start.root)?;
-            kind = Some(found);
-            installed = monitor::install(&memory, kind, start.root)?;
-            processor::set_syscall(
-                &vcpu,
-                found,
-                installed.syscall_target,
-                installed.syscall_target_32,
-            )?;
-            regs = processor::deprivileged(regs);
+        let mut native = None;
+        let mut root = start.root;
+        match config.mode {
+            Mode::Hvm => {}
+            Mode::Pv => {
+                let found = probe(&mut vcpu, &blank, start.root)?;
+                kind = Some(found);
+                installed = monitor::install(&memory, kind, start.root)?;
+                let targets = (installed.syscall_target, installed.syscall_target_32);
+                processor::set_syscall(&vcpu, processor::syscall_mask(found), targets)?;
+                regs = processor::deprivileged(regs);
+            }
+            Mode::Trap | Mode::Patch => {
+                let probe_root = monitor::native::install_probe(&memory)?;
+                let found = probe(&mut vcpu, &blank, probe_root)?;
+                kind = Some(found);
+                monitor::native::install(&memory)?;
+                let targets = monitor::native::syscall_targets(found);
+                processor::set_syscall(&vcpu, processor::SYSCALL_MASK, targets)?;
+                let mut guest = Deprivileged::new(
+                    &memory,
+                    deprivileged::Start {
+                        entry: start.entry,
+                        argument: regs.rdi,
+                        root: start.root,
+                        shared: installed.shared,
+                        cpuid: cpuid.clone(),
+                    },
+                )?;
+                root = guest.first_root(&memory)?;
+                native = Some(Box::new(guest));
+            }
         }
-        let system = processor::system_registers(blank, config.mode, kind, start.root);
+        let system = processor::system_registers(blank, config.mode, kind, root);
         vcpu.set_sregs(&system).map_err(&fail)?;
         vcpu.set_regs(&regs).map_err(&fail)?;
         if config.mode == Mode::Pv {
@@ -217,6 +241,7 @@ impl Vm {
             },
             stop: Stop::default(),
             call_done: (config.mode == Mode::Pv).then_some(installed.call_done),
+            deprivileged: native,
             last_exit: crate::stats::INTERRUPTED,
             image: config.image,
             kind,
@@ -326,7 +351,8 @@ fn probe(
     vcpu.set_regs(&processor::entry_registers(entry))
         .map_err(&fail)?;
     let arrive = layout::PAD_PAGE + layout::PAD_SYSCALL;
-    processor::set_syscall(vcpu, KvmKind::Software, arrive, arrive)?;
+    let mask = processor::syscall_mask(KvmKind::Software);
+    processor::set_syscall(vcpu, mask, (arrive, arrive))?;
     match vcpu.run().map_err(&fail)? {
         VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _) => {}
         other => {

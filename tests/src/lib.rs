@@ -25,7 +25,7 @@ pub static FOREIGN: &[u8] = include_bytes!(env!("PARAVANE_FOREIGN_KERNEL"));
 pub const UNEXPECTED_EVENT: u8 = 97;
 
 /// The modes that this version runs.
-pub const MODES: [Mode; 2] = [Mode::Hvm, Mode::Pv];
+pub const MODES: [Mode; 3] = [Mode::Hvm, Mode::Trap, Mode::Pv];
 
 /// Leave the test, saying so, where `PARAVANE_NO_KVM=1` says that there is no KVM to test on.
 #[macro_export]

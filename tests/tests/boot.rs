@@ -169,15 +169,13 @@ fn an_image_that_spans_too_much_is_refused_by_name() {
 }
 
 #[test]
-fn modes_to_come_are_refused_by_name() {
-    for mode in [Mode::Trap, Mode::Patch] {
-        let config = Config::new(mode, guest_images::NATIVE, "the kernel");
-        let Err(error) = Vm::new(config, Box::new(std::io::sink())) else {
-            panic!("{}", mode.name());
-        };
-        assert!(matches!(error, HostError::Mode(m) if m == mode));
-        assert!(error.to_string().contains(mode.name()), "{error}");
-    }
+fn the_mode_to_come_is_refused_by_name() {
+    let config = Config::new(Mode::Patch, guest_images::NATIVE, "the kernel");
+    let Err(error) = Vm::new(config, Box::new(std::io::sink())) else {
+        panic!("the virtual machine was built");
+    };
+    assert!(matches!(error, HostError::Mode(Mode::Patch)));
+    assert!(error.to_string().contains("patch"), "{error}");
 }
 
 /// Build and run a damaged kernel: an error of the host names the file, and a guest ends in one of

@@ -56,7 +56,7 @@ fn door() -> Door {
             head: 0,
         },
         machine: Machine::new(Console::new(Box::new(output.clone()), Input::default())),
-        memory: Arc::new(Memory::new(16 << 20).expect("memory can be mapped")),
+        memory: Arc::new(Memory::new(16 << 20, Mode::Pv).expect("memory can be mapped")),
         output,
     }
 }

@@ -34,6 +34,9 @@ fn a_sleeping_guest_makes_no_exits() {
     each_mode(|mode| {
         let [short, long] = ["sleep 20", "sleep 400"].map(|script| ran(mode, script).exits());
         assert_eq!(short, long);
+        if mode == Mode::Trap {
+            return; // on the way to sleep it leaves for each privileged instruction
+        }
         let awake = ran(mode, "echo").exits() - 1;
         assert!(short <= awake + 1, "{short} {awake}");
     });
@@ -41,7 +44,8 @@ fn a_sleeping_guest_makes_no_exits() {
 
 #[test]
 fn busy_threads_are_switched_by_the_timer_without_exits() {
-    each_mode(|mode| {
+    need_kvm!();
+    for mode in [Mode::Hvm, Mode::Pv] {
         let begin = ran(mode, "selftest nothing").exits();
         let end = ran(mode, "selftest preempt; selftest semaphore").exits();
         let lines = "preempt: ok\nsemaphore: ok\n";
@@ -51,7 +55,7 @@ fn busy_threads_are_switched_by_the_timer_without_exits() {
             lines.len() as u64
         };
         assert_eq!(end - begin, expected);
-    });
+    }
 }
 
 #[test]

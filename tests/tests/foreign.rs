@@ -10,7 +10,7 @@ use hypervisor::{Config, vm};
 use tests::{FOREIGN, Ran, image, need_kvm, run};
 
 /// The modes that run it.
-const MODES: [Mode; 1] = [Mode::Hvm];
+const MODES: [Mode; 2] = [Mode::Hvm, Mode::Trap];
 
 const TRACE: &str = include_str!("../foreign/trace.txt");
 

@@ -279,7 +279,7 @@ fn junit_counts_what_happened() {
         status = 1
         [[scenario]]
         name = "impossible"
-        mode = "trap"
+        mode = "patch"
         image = "native"
         status = 0
         "#,

@@ -103,10 +103,24 @@ pub fn install(memory: &Memory, kind: Option<KvmKind>, root: u64) -> Result<Inst
         put(
             tables_page,
             0,
-            &tables::idt(|vector| area + code.vectors[vector]),
+            &tables::idt(
+                layout::ENTRY_VECTORS as usize,
+                tables::Interrupts::InASlotOfTheirOwn,
+                |vector| area + code.vectors[vector],
+            ),
         )?;
-        put_words(tables_page, tables::GDT, &tables::gdt(area))?;
-        put(tables_page, tables::TSS, &tables::tss(area))?;
+        let tss = area + layout::AREA_TABLES + tables::TSS;
+        put_words(tables_page, tables::GDT, &tables::gdt(tss))?;
+        let events = area + layout::AREA_EVENTS;
+        put(
+            tables_page,
+            tables::TSS,
+            &tables::tss(
+                events + layout::EXCEPTION_SLOT_END,
+                events + layout::INTERRUPT_SLOT_END,
+                area + layout::AREA_STACKS,
+            ),
+        )?;
     }
 
     Ok(Installed {

@@ -1,4 +1,4 @@
-//! GDT, IDT and TSS of a pv guest, as the words that go into its pages (SDM vol. 3, 3.4.5, 6.14).
+//! GDT, IDT and TSS of a monitor, as the words that go into its pages (SDM vol. 3, 3.4.5, 6.14).
 
 use hypercall_abi::layout;
 
@@ -26,9 +26,8 @@ const IST_DOUBLE_FAULT: u8 = 3;
 const IST_MACHINE_CHECK: u8 = 4;
 const IST_DEBUG: u8 = 5;
 
-/// The GDT for the area at `area`.
-pub fn gdt(area: u64) -> [u64; 10] {
-    let tss = area + layout::AREA_TABLES + TSS;
+/// The GDT of a monitor whose TSS is at `tss`.
+pub fn gdt(tss: u64) -> [u64; 10] {
     [
         0,
         0,
@@ -43,16 +42,15 @@ pub fn gdt(area: u64) -> [u64; 10] {
     ]
 }
 
-/// The TSS for the area at `area`: stacks that are event slots, and no I/O permission.
-pub fn tss(area: u64) -> [u8; 0x68] {
-    let events = area + layout::AREA_EVENTS;
-    let stacks = area + layout::AREA_STACKS;
+/// A TSS: event slots for stacks, by their ends, a page of stacks for the events that may arrive
+/// anywhere, and no I/O permission.
+pub fn tss(exception_slot_end: u64, interrupt_slot_end: u64, stacks: u64) -> [u8; 0x68] {
     let mut tss = [0u8; 0x68];
     let mut put =
         |offset: usize, value: u64| tss[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
-    put(0x04, events + layout::EXCEPTION_SLOT_END); // RSP0
+    put(0x04, exception_slot_end); // RSP0
     let ist = |n: u8| 0x1c + 8 * n as usize;
-    put(ist(IST_INTERRUPT), events + layout::INTERRUPT_SLOT_END);
+    put(ist(IST_INTERRUPT), interrupt_slot_end);
     put(ist(IST_NMI), stacks + 0x400);
     put(ist(IST_DOUBLE_FAULT), stacks + 0x800);
     put(ist(IST_MACHINE_CHECK), stacks + 0xc00);
@@ -61,9 +59,9 @@ pub fn tss(area: u64) -> [u8; 0x68] {
     tss
 }
 
-/// The IDT: interrupt gates to the stubs whose addresses `stub` gives.
-pub fn idt(stub: impl Fn(usize) -> u64) -> Vec<u8> {
-    (0..layout::ENTRY_VECTORS as usize)
+/// An IDT of so many interrupt gates, to the stubs whose addresses `stub` gives.
+pub fn idt(vectors: usize, interrupts: Interrupts, stub: impl Fn(usize) -> u64) -> Vec<u8> {
+    (0..vectors)
         .flat_map(|vector| {
             let at = stub(vector);
             let ist = match vector {
@@ -71,7 +69,7 @@ pub fn idt(stub: impl Fn(usize) -> u64) -> Vec<u8> {
                 2 => IST_NMI,
                 8 => IST_DOUBLE_FAULT,
                 18 => IST_MACHINE_CHECK,
-                32.. => IST_INTERRUPT,
+                32.. if interrupts == Interrupts::InASlotOfTheirOwn => IST_INTERRUPT,
                 _ => 0,
             };
             // A breakpoint is the gate on some hosts and an ordinary trap on all: CPL 3 may raise it.
@@ -84,4 +82,13 @@ pub fn idt(stub: impl Fn(usize) -> u64) -> Vec<u8> {
             [low.to_le_bytes(), (at >> 32).to_le_bytes()].concat()
         })
         .collect()
+}
+
+/// Where the processor stores the frame of an interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupts {
+    /// In the slot of exceptions, or on the stack that is in use at CPL 0.
+    OnTheStack,
+    /// In a slot of their own, by IST, also at CPL 0.
+    InASlotOfTheirOwn,
 }

@@ -66,15 +66,15 @@ impl Process {
 
     /// A time slice ends with these registers. It counts when it has changed none of them: then the
     /// process is in its endless loop, at one place in every run, and nothing was lost on the way.
-    /// On a slow host a slice may be over before the first instruction: that does not count, and
-    /// the next slice is longer.
+    /// On a slow host a slice may be over before an instruction was executed: that does not count,
+    /// and the next slice is longer.
     pub fn end_slice(&mut self, frame: &Frame) -> Slice {
         let same = Frame {
             vector: frame.vector,
             error: frame.error,
             ..self.slice_start
         };
-        if same != *frame || frame.rip == TEXT {
+        if same != *frame || !self.spins_at(frame.rip) {
             self.slice_us = self.slice_us.saturating_mul(2).min(SLICE_US << 10);
             return Slice::Early;
         }
@@ -84,6 +84,14 @@ impl Process {
         } else {
             Slice::Full(self.slices)
         }
+    }
+
+    /// Whether the program's instruction at an address jumps to itself.
+    fn spins_at(&self, rip: u64) -> bool {
+        const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
+        let offset = rip.wrapping_sub(TEXT) as usize;
+        let code = self.program.code().get(offset..);
+        code.is_some_and(|code| code.starts_with(&JUMP_TO_ITSELF))
     }
 
     /// Map the page of heap at an address. False if that is not the heap's, or is there already.

@@ -23,7 +23,7 @@ pub fn mode() -> impl TypedValueParser<Value = Mode> {
 const fn about(mode: Mode) -> &'static str {
     match mode {
         Mode::Hvm => "the processor executes them (native image, CPL 0)",
-        Mode::Trap => "each one traps and is emulated (native image, CPL 3); not in this version",
+        Mode::Trap => "each one traps and is emulated (native image, CPL 3)",
         Mode::Patch => {
             "each one is rewritten into a call when met (native image, CPL 3); not in this version"
         }

@@ -11,6 +11,7 @@
 mod bus;
 mod classify;
 mod dispatch;
+mod name;
 mod operand;
 mod port;
 mod sites;
@@ -24,6 +25,7 @@ use iced_x86::Instruction;
 
 pub use bus::{Devices, PortBus};
 pub use classify::{Class, classify};
+pub use name::name;
 pub use sites::Sites;
 
 use crate::error::GuestFault;

@@ -275,7 +275,7 @@ fn words_are_read_in_runs_that_end_at_memory_s_end() {
 
 #[test]
 fn the_machines_memory_has_words_where_the_guest_has_memory() {
-    let memory = crate::memory::Memory::new(8 << 20).expect("8 MiB");
+    let memory = crate::memory::Memory::new(8 << 20, hypercall_abi::Mode::Trap).expect("8 MiB");
     let last = (8 << 20) - 8;
     for at in [0, last] {
         assert!(memory.write_word(at, 0, 0x1234));

@@ -58,7 +58,8 @@ pub trait Frames {
 /// The gigabyte of the monitor's, and what of guest-physical memory no guest may see.
 #[derive(Clone, Debug)]
 pub struct MonitorLink {
-    /// The page directory that every root maps at `layout::MONITOR_GIB`, without the user bit.
+    /// The page directory that every root maps at `layout::MONITOR_GIB`. Its entries say what of it
+    /// CPL 3 may touch.
     pub directory: u64,
     /// The monitor's guest-physical memory. A guest that maps it, or the pool, gets the hole.
     pub memory: Range<u64>,

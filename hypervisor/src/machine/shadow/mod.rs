@@ -35,7 +35,7 @@ use std::ops::Range;
 
 use hypercall_abi::layout::MONITOR_GIB;
 
-use super::paging::entry::{self, ADDRESS, PRESENT, WRITE};
+use super::paging::entry::{self, ADDRESS};
 use super::paging::{PageFault, Paging, Physical};
 use derive::{Context, Rights};
 use pool::{Id, Key, Pool, Source};
@@ -192,7 +192,7 @@ impl<T: Tables> Shadow<T> {
             linear: key.linear_of(TOP_SLOT),
             ..key
         })?;
-        let monitor = entry::frame(1, self.monitor.directory) | PRESENT | WRITE;
+        let monitor = derive::link(entry::frame(1, self.monitor.directory));
         self.pool.set(top, MONITOR_SLOT, monitor);
         self.pool.link(root, TOP_SLOT, 0, top);
         Ok(root)

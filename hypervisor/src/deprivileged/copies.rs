@@ -1,0 +1,374 @@
+//! Copies of pages with code, which the guest's kernel executes in place of its own.
+//!
+//! A copy starts as nothing but `hlt`, which faults at CPL 3. [`Copies::discover`] follows the code
+//! from where the guest arrived, and puts instructions into the copy as it finds them: as they are,
+//! but for those that are sensitive and would not fault at CPL 3, which stay a `hlt`. So whatever
+//! the guest executes was seen before, without a guess at where code begins; guest memory itself is
+//! never changed. Data between code stays readable: what instructions name by their address.
+//!
+//! Called by the handling of faults. Never decides what an instruction means.
+
+use std::collections::HashMap;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
+
+use crate::error::HostError;
+use crate::memory::Memory;
+use crate::monitor::native::layout::{COPIES, END};
+
+/// HLT: one byte, and #GP at CPL 3.
+const TRAP: u8 = 0xf4;
+const PAGE: u64 = 4096;
+/// An instruction's length at most.
+const LONGEST: usize = 15;
+/// Instructions that one discovery takes in at most; the rest is found when the guest gets there.
+const AT_ONCE: usize = 4096;
+
+/// The copies of a virtual machine.
+#[derive(Debug, Default)]
+pub struct Copies {
+    by_frame: HashMap<u64, Copy>,
+    free: Vec<u64>,
+    used: u64,
+    /// Data that code names by address, by frame: ranges of offsets.
+    named: HashMap<u64, Vec<(usize, usize)>>,
+    /// Ends of instructions that begin in another frame, by the frame of the end.
+    ends: HashMap<u64, End>,
+    counts: Counts,
+}
+
+/// The end of an instruction that begins at the end of another page.
+#[derive(Debug)]
+struct End {
+    /// The frame that it begins in.
+    begins_in: u64,
+    /// The bytes from the frame's start.
+    bytes: Vec<u8>,
+}
+
+/// What was done, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Copies made.
+    pub copies: u64,
+    /// Copies dropped, because the guest wrote to the page.
+    pub dropped: u64,
+    /// Instructions taken into copies.
+    pub instructions: u64,
+    /// Of them, sensitive ones that would not have faulted.
+    pub silent: u64,
+    /// Discoveries.
+    pub discoveries: u64,
+}
+
+/// The copies are full: 8 MiB of code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+struct Copy {
+    page: u64,
+    original: Box<[u8; 4096]>,
+    bytes: Box<[u8; 4096]>,
+    /// A bit for each byte that is part of a known instruction.
+    known: Bits,
+    /// A bit for each byte that a known instruction starts at.
+    starts: Bits,
+    is_changed: bool,
+}
+
+impl std::fmt::Debug for Copy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copy")
+            .field("page", &self.page)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A bit for each byte of a page.
+struct Bits([u64; 64]);
+
+impl Bits {
+    const fn none() -> Self {
+        Self([0; 64])
+    }
+
+    fn set(&mut self, at: usize) {
+        if let Some(word) = self.0.get_mut(at / 64) {
+            *word |= 1 << (at % 64);
+        }
+    }
+
+    fn has(&self, at: usize) -> bool {
+        self.0
+            .get(at / 64)
+            .is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+}
+
+/// The frame and the offset of a physical address.
+fn split(phys: u64) -> (u64, usize) {
+    (phys & !(PAGE - 1), (phys % PAGE) as usize)
+}
+
+impl Copies {
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The page that holds the copy of a frame, if it has one.
+    pub fn page_of(&self, frame: u64) -> Option<u64> {
+        self.by_frame.get(&frame).map(|copy| copy.page)
+    }
+
+    /// Whether a known instruction starts at a physical address.
+    pub fn is_known(&self, phys: u64) -> bool {
+        let (frame, offset) = split(phys);
+        let copy = self.by_frame.get(&frame);
+        copy.is_some_and(|copy| copy.starts.has(offset))
+    }
+
+    /// Make the copy of a frame, and return its page.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn make(&mut self, memory: &Memory, frame: u64) -> Result<u64, Full> {
+        if let Some(page) = self.page_of(frame) {
+            return Ok(page);
+        }
+        let page = match self.free.pop() {
+            Some(page) => page,
+            None => {
+                let page = COPIES + self.used * PAGE;
+                if page >= END {
+                    return Err(Full);
+                }
+                self.used += 1;
+                page
+            }
+        };
+        let mut original = Box::new([0; 4096]);
+        // A frame outside memory reads as zeros; its execution faults elsewhere.
+        memory.get(frame, original.as_mut_slice());
+        let mut copy = Copy {
+            page,
+            original,
+            bytes: Box::new([TRAP; 4096]),
+            known: Bits::none(),
+            starts: Bits::none(),
+            is_changed: true,
+        };
+        let end = self.ends.get(&frame).map(|end| end.bytes.iter());
+        for (offset, byte) in end.into_iter().flatten().enumerate() {
+            copy.put(offset, *byte);
+        }
+        for (start, end) in self.named.get(&frame).into_iter().flatten() {
+            copy.show(*start, *end);
+        }
+        self.by_frame.insert(frame, copy);
+        self.counts.copies += 1;
+        Ok(page)
+    }
+
+    /// Drop the copy of a frame that is about to change. True when there was one.
+    pub fn forget(&mut self, frame: u64) -> bool {
+        self.named.remove(&frame);
+        // An instruction that ends here was seen with bytes that are about to change: begin anew.
+        if let Some(end) = self.ends.remove(&frame)
+            && let Some(copy) = self.by_frame.get_mut(&end.begins_in)
+        {
+            copy.hide();
+            for (start, end) in self.named.get(&end.begins_in).into_iter().flatten() {
+                copy.show(*start, *end);
+            }
+        }
+        match self.by_frame.remove(&frame) {
+            Some(copy) => {
+                self.free.push(copy.page);
+                self.counts.dropped += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Follow the code from `rip`, in pages that have copies; `translate` says where the guest's
+    /// kernel executes an address from.
+    ///
+    /// # Errors
+    /// [`HostError`], when a copy cannot be written.
+    pub fn discover(
+        &mut self,
+        memory: &Memory,
+        rip: u64,
+        translate: &mut dyn FnMut(u64) -> Option<u64>,
+        is_silent: &dyn Fn(&Instruction) -> bool,
+    ) -> Result<(), HostError> {
+        self.counts.discoveries += 1;
+        let mut waiting = vec![rip];
+        let mut left = AT_ONCE;
+        while let Some(start) = waiting.pop() {
+            let mut at = start;
+            while left > 0 {
+                let Some(found) = self.take_in(memory, at, translate, is_silent) else {
+                    break;
+                };
+                left -= 1;
+                let target = found.near_branch_target();
+                match found.flow_control() {
+                    FlowControl::Next
+                    | FlowControl::Call
+                    | FlowControl::IndirectCall
+                    | FlowControl::Interrupt => {
+                        if found.is_call_near() {
+                            waiting.push(target);
+                        }
+                    }
+                    FlowControl::ConditionalBranch => waiting.push(target),
+                    FlowControl::UnconditionalBranch => {
+                        if found.is_jmp_short_or_near() {
+                            waiting.push(target);
+                        }
+                        break;
+                    }
+                    FlowControl::IndirectBranch
+                    | FlowControl::Return
+                    | FlowControl::XbeginXabortXend
+                    | FlowControl::Exception => break,
+                }
+                if let Some(code) = self.show_named(&found, translate) {
+                    waiting.push(code);
+                }
+                at = found.next_ip();
+            }
+        }
+        self.write_back(memory)
+    }
+
+    /// Put the instruction at `at` into the copies. `None` where it is known, or there is no copy,
+    /// or no instruction.
+    fn take_in(
+        &mut self,
+        memory: &Memory,
+        at: u64,
+        translate: &mut dyn FnMut(u64) -> Option<u64>,
+        is_silent: &dyn Fn(&Instruction) -> bool,
+    ) -> Option<Instruction> {
+        let (begins_in, offset) = split(translate(at)?);
+        let copy = self.by_frame.get(&begins_in)?;
+        if copy.starts.has(offset) {
+            return None;
+        }
+        let here = copy.original.get(offset..)?;
+        let mut bytes = here.get(..here.len().min(LONGEST))?.to_vec();
+        let in_page = bytes.len();
+        let mut found = decode(&bytes, at);
+        let mut next = None;
+        if found.is_none() && in_page < LONGEST {
+            let (frame, _) = split(translate(at.wrapping_add(in_page as u64))?);
+            let mut rest = vec![0; LONGEST - in_page];
+            match self.by_frame.get(&frame) {
+                Some(copy) => rest.clone_from_slice(copy.original.get(..LONGEST - in_page)?),
+                None if memory.get(frame, &mut rest) => {}
+                None => return None,
+            }
+            bytes.extend(rest);
+            found = decode(&bytes, at);
+            next = Some(frame);
+        }
+        let found = found?;
+        let is_silent = is_silent(&found);
+        self.counts.instructions += 1;
+        self.counts.silent += u64::from(is_silent);
+        let (here, beyond) = bytes.get(..found.len())?.split_at(found.len().min(in_page));
+        let copy = self.by_frame.get_mut(&begins_in)?;
+        for (index, byte) in here.iter().enumerate() {
+            copy.put(offset + index, *byte);
+        }
+        if is_silent {
+            copy.put(offset, TRAP);
+        }
+        copy.starts.set(offset);
+        if let Some(frame) = next {
+            if let Some(copy) = self.by_frame.get_mut(&frame) {
+                for (offset, byte) in beyond.iter().enumerate() {
+                    copy.put(offset, *byte);
+                }
+            }
+            let bytes = beyond.to_vec();
+            self.ends.insert(frame, End { begins_in, bytes });
+        }
+        Some(found)
+    }
+
+    /// Let the data that an instruction names by its address be read. Where the address is only
+    /// taken it may be code as well: then that is returned, to be followed.
+    fn show_named(
+        &mut self,
+        found: &Instruction,
+        translate: &mut dyn FnMut(u64) -> Option<u64>,
+    ) -> Option<u64> {
+        if !found.op_kinds().any(|kind| kind == OpKind::Memory) || !found.is_ip_rel_memory_operand()
+        {
+            return None;
+        }
+        let at = found.ip_rel_memory_address();
+        let (frame, offset) = split(translate(at)?);
+        let is_taken = found.mnemonic() == Mnemonic::Lea;
+        let end = match is_taken {
+            // How much it is, the instruction does not say: up to the next code, which `show` keeps.
+            true => PAGE as usize,
+            false => offset + found.memory_size().size().max(1),
+        };
+        self.named.entry(frame).or_default().push((offset, end));
+        let copy = self.by_frame.get_mut(&frame)?;
+        copy.show(offset, end);
+        is_taken.then_some(at)
+    }
+
+    fn write_back(&mut self, memory: &Memory) -> Result<(), HostError> {
+        for copy in self.by_frame.values_mut() {
+            if std::mem::take(&mut copy.is_changed) {
+                memory.put(copy.page, copy.bytes.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The instruction that bytes begin with, if it is a whole one.
+fn decode(bytes: &[u8], at: u64) -> Option<Instruction> {
+    let instruction = Decoder::with_ip(64, bytes, at, DecoderOptions::NONE).decode();
+    (!instruction.is_invalid()).then_some(instruction)
+}
+
+impl Copy {
+    fn put(&mut self, offset: usize, byte: u8) {
+        if let Some(to) = self.bytes.get_mut(offset) {
+            *to = byte;
+            self.known.set(offset);
+            self.is_changed = true;
+        }
+    }
+
+    /// Know nothing of the page's code any more.
+    fn hide(&mut self) {
+        self.bytes.fill(TRAP);
+        (self.known, self.starts) = (Bits::none(), Bits::none());
+        self.is_changed = true;
+    }
+
+    /// Show a range as it is, up to the first byte that is known code.
+    fn show(&mut self, start: usize, end: usize) {
+        for offset in start..end.min(PAGE as usize) {
+            if self.known.has(offset) {
+                break;
+            }
+            if let (Some(to), Some(from)) = (self.bytes.get_mut(offset), self.original.get(offset))
+            {
+                *to = *from;
+                self.is_changed = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The native image above the monitor, at CPL 3: modes `trap` and `patch`.
+//!
+//! In walking order: `run` takes each event that the monitor leaves with to what handles it;
+//! `page_fault` keeps the shadow and the copies of code; `memory` is the guest's linear memory as the
+//! virtual processor sees it; `copies` are the pages that the guest's kernel executes; `real` has the
+//! real processor follow the virtual one; `frame` is the way back.
+//!
+//! What an instruction means is decided in `machine::cpu`, what a page table means in
+//! `machine::shadow`.
+
+mod copies;
+mod frame;
+mod memory;
+mod page_fault;
+mod real;
+mod run;
+
+use iced_x86::Instruction;
+use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
+
+use crate::doors::trap::{Class, Sites, classify};
+use crate::error::HostError;
+use crate::machine::cpu::{Cpu, Registers};
+use crate::machine::paging::{Access, walk};
+use crate::machine::shadow::{Full, MonitorLink, Shadow, View};
+use crate::memory::Memory;
+use crate::monitor::native::layout;
+use crate::processor;
+
+use copies::Copies;
+use memory::{PoolWords, paging};
+
+/// What a deprivileged native guest has besides its memory.
+#[derive(Debug)]
+pub struct Deprivileged {
+    cpu: Cpu,
+    regs: Registers,
+    shadow: Shadow<PoolWords>,
+    copies: Copies,
+    sites: Sites,
+    /// What the machine's CPUID says.
+    cpuid: CpuId,
+    /// The frame of the page that the guest shares with the hypervisor.
+    shared: u64,
+    /// The shadow root that is loaded.
+    root: u64,
+    /// Whether the monitor was told to sleep.
+    is_asleep: bool,
+    /// Whether the real processor stops after the next instruction, with interrupts off, because the
+    /// virtual one lets them in after that.
+    is_stepping: bool,
+}
+
+/// What the virtual machine knows when it makes one.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The image's entry.
+    pub entry: u64,
+    /// The address of the boot information, for RDI.
+    pub argument: u64,
+    /// The guest's page tables.
+    pub root: u64,
+    /// The frame that the guest shares with the hypervisor.
+    pub shared: u64,
+    /// What the machine's CPUID says.
+    pub cpuid: CpuId,
+}
+
+impl Deprivileged {
+    /// A guest that has not begun.
+    ///
+    /// # Errors
+    /// [`HostError`], when the pool's memory is not there.
+    pub fn new(memory: &Memory, start: Start) -> Result<Self, HostError> {
+        let link = MonitorLink {
+            directory: layout::phys(layout::DIRECTORY),
+            memory: layout::REGION.start..layout::END,
+            hole: layout::HOLE,
+        };
+        let mut regs = Registers {
+            rip: start.entry,
+            rflags: crate::machine::cpu::registers::flag::FIXED,
+            ..Registers::default()
+        };
+        regs.general[crate::machine::cpu::registers::RDI] = start.argument;
+        Ok(Self {
+            cpu: Cpu::new(start.root, processor::limits(&start.cpuid)),
+            regs,
+            shadow: Shadow::new(
+                PoolWords::new(memory)?,
+                layout::TABLES..layout::COPIES,
+                link,
+            ),
+            copies: Copies::default(),
+            sites: Sites::default(),
+            cpuid: start.cpuid,
+            shared: start.shared,
+            root: 0,
+            is_asleep: false,
+            is_stepping: false,
+        })
+    }
+
+    /// The shadow root to start with.
+    ///
+    /// # Errors
+    /// [`HostError`], when there is none.
+    pub fn first_root(&mut self, memory: &Memory) -> Result<u64, HostError> {
+        let root = self.select(memory);
+        self.root = root.map_err(|Full| HostError::MemorySize { bytes: 0 })?;
+        Ok(self.root)
+    }
+
+    /// The shadow root of the virtual processor's tables and level.
+    fn select(&mut self, memory: &Memory) -> Result<u64, Full> {
+        let view = self.view();
+        self.shadow.select(memory, &paging(&self.cpu), view)
+    }
+
+    /// Put the virtual processor's registers in place of the real one's, for a report.
+    pub fn show(&self, regs: &mut kvm_regs, system: &mut kvm_sregs) {
+        let in_monitor = system.cs.dpl == 0;
+        let (cpu, own) = (&self.cpu, &self.regs);
+        if in_monitor {
+            let [
+                rax,
+                rcx,
+                rdx,
+                rbx,
+                rsp,
+                rbp,
+                rsi,
+                rdi,
+                r8,
+                r9,
+                r10,
+                r11,
+                r12,
+                r13,
+                r14,
+                r15,
+            ] = own.general;
+            (regs.rax, regs.rcx, regs.rdx, regs.rbx) = (rax, rcx, rdx, rbx);
+            (regs.rsp, regs.rbp, regs.rsi, regs.rdi) = (rsp, rbp, rsi, rdi);
+            (regs.r8, regs.r9, regs.r10, regs.r11) = (r8, r9, r10, r11);
+            (regs.r12, regs.r13, regs.r14, regs.r15) = (r12, r13, r14, r15);
+            (regs.rip, regs.rflags) = (own.rip, own.rflags);
+        }
+        (system.cr0, system.cr2, system.cr3) = (cpu.cr0, cpu.cr2, cpu.cr3);
+        (system.cr4, system.efer) = (cpu.cr4, cpu.efer);
+        system.cs.selector = cpu.cs.selector.0;
+    }
+
+    /// Where a linear address of the guest's leads; nothing is marked as used.
+    pub fn translate(&self, memory: &Memory, at: u64) -> Option<u64> {
+        let found = walk(memory, &paging(&self.cpu), at, Access::default());
+        found.ok().map(|found| found.phys)
+    }
+
+    /// Whose tables count now.
+    fn view(&self) -> View {
+        match self.cpu.is_user() {
+            true => View::User,
+            false => View::Kernel,
+        }
+    }
+}
+
+/// Whether an instruction of the kernel's would do something else at CPL 3 and not fault.
+fn is_silent(instruction: &Instruction) -> bool {
+    classify(instruction) == Class::Silent
+}

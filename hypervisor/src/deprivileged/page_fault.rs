@@ -1,0 +1,127 @@
+//! Page faults of a deprivileged guest: the shadow's, the copies', or the guest's own.
+
+use super::memory::{Owner, paging, translate};
+use super::{Deprivileged, is_silent};
+use crate::error::{GuestFault, HostError};
+use crate::machine::cpu::Exception;
+use crate::machine::paging::{Access, PageFault};
+use crate::machine::shadow::{Resolution, View};
+use crate::memory::Memory;
+
+const FRAME: u64 = !0xfff;
+
+/// What a page fault was.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The shadow's affair: the guest goes on at the same instruction.
+    Hidden,
+    /// The guest's affair.
+    True(Exception),
+    /// The guest cannot go on.
+    Fault(GuestFault),
+    /// The shadow or the copies are full: reset, and try again.
+    Full,
+}
+
+impl Deprivileged {
+    /// Handle a page fault at `at`, of the error code that the real processor gave.
+    ///
+    /// # Errors
+    /// [`HostError`], when copies cannot be written.
+    pub(super) fn page_fault(
+        &mut self,
+        memory: &Memory,
+        at: u64,
+        code: u32,
+    ) -> Result<Outcome, HostError> {
+        let view = self.view();
+        let access = Access {
+            write: code & PageFault::WRITE != 0,
+            execute: code & PageFault::FETCH != 0,
+            user: view == View::User,
+        };
+        let is_kernel_code = access.execute && view == View::Kernel;
+        if (is_kernel_code || access.write)
+            && let Ok(found) = translate(memory, &self.cpu, at, access)
+        {
+            {
+                let frame = found.phys & FRAME;
+                if access.write {
+                    self.written(memory, frame);
+                } else if memory.is_ram(frame) && self.copies.page_of(frame).is_none() {
+                    if self.copies.make(memory, frame).is_err() {
+                        return Ok(Outcome::Full);
+                    }
+                    self.frame_changed(memory, frame);
+                }
+            }
+        }
+        let mut owner = Owner {
+            memory,
+            copies: &self.copies,
+            shared: self.shared,
+        };
+        let paging = paging(&self.cpu);
+        let resolution = self
+            .shadow
+            .fault(memory, &paging, view, at, code, &mut owner);
+        Ok(match resolution {
+            Resolution::Filled => {
+                if is_kernel_code {
+                    self.discover(memory)?;
+                }
+                Outcome::Hidden
+            }
+            Resolution::True(fault) => Outcome::True(Exception::page_fault(fault.code, at)),
+            Resolution::Monitor => Outcome::Fault(GuestFault::Unsupported {
+                at: self.regs.rip,
+                instruction: format!("an access to {at:#x}"),
+                what: "the gigabyte of the monitor",
+            }),
+            Resolution::Refused { .. } => Outcome::Fault(GuestFault::Unsupported {
+                at,
+                instruction: "an instruction".to_owned(),
+                what: "code outside of memory",
+            }),
+            Resolution::Full => Outcome::Full,
+        })
+    }
+
+    /// A frame is about to be written, or was: a copy of it is stale.
+    pub(super) fn written(&mut self, memory: &Memory, frame: u64) {
+        if self.copies.forget(frame) {
+            self.frame_changed(memory, frame);
+        }
+    }
+
+    /// A frame is to be mapped in another way than before.
+    fn frame_changed(&mut self, memory: &Memory, frame: u64) {
+        let mut owner = Owner {
+            memory,
+            copies: &self.copies,
+            shared: self.shared,
+        };
+        self.shadow.frame_changed(frame, &mut owner);
+    }
+
+    /// Take what the kernel is about to execute into the copies.
+    pub(super) fn discover(&mut self, memory: &Memory) -> Result<(), HostError> {
+        let cpu = &self.cpu;
+        let fetch = Access {
+            execute: true,
+            ..Access::default()
+        };
+        let mut last = (1, 0);
+        let mut translate = |at: u64| {
+            let page = at & FRAME;
+            if last.0 != page {
+                let found = translate(memory, cpu, page, fetch).ok()?;
+                last = (page, found.phys & FRAME);
+            }
+            Some(last.1 | at & !FRAME)
+        };
+        let rip = self.regs.rip;
+        self.copies
+            .discover(memory, rip, &mut translate, &is_silent)
+    }
+}

@@ -1,0 +1,498 @@
+//! From an event that the monitor left with to the way back into the guest.
+
+use iced_x86::{Instruction, Register};
+
+use super::Deprivileged;
+use super::frame::{self, Entry, Frame, Left};
+use super::memory::{GuestLinear, paging, translate};
+use super::page_fault::Outcome;
+use crate::doors::trap::{self, Class, Devices, classify};
+use crate::error::{GuestFault, HostError};
+use crate::machine::cpu::registers::{self, flag};
+use crate::machine::cpu::{Changes, Effect, Exception, Fatal, Refusal};
+use crate::machine::paging::Access;
+use crate::machine::shadow::{Edits, View};
+use crate::memory::Memory;
+use crate::monitor::native::layout;
+use crate::processor;
+use crate::vm::Vm;
+
+/// RFLAGS of the real processor that are the guest's own, IF included (see `frame`).
+const REAL_FLAGS: u64 = 0x25_0fd5;
+/// Vectors with an error code (SDM vol. 3, table 6-1).
+const WITH_ERROR: u32 =
+    1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21;
+/// How often handling one event may find the shadow full. Once should do.
+const RESETS: usize = 3;
+
+/// Why the guest cannot go on, or the host.
+enum Stop {
+    Guest(GuestFault),
+    Host(HostError),
+}
+
+impl From<HostError> for Stop {
+    fn from(error: HostError) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl From<GuestFault> for Stop {
+    fn from(fault: GuestFault) -> Self {
+        Self::Guest(fault)
+    }
+}
+
+impl Vm {
+    /// Handle the event that the monitor left with. What it was, for the counts.
+    ///
+    /// # Errors
+    /// [`HostError`]; the guest's fault is inside.
+    pub(crate) fn trap(&mut self) -> Result<(&'static str, Option<GuestFault>), HostError> {
+        let Some(mut guest) = self.deprivileged.take() else {
+            return Ok(("trap", None));
+        };
+        let result = self.handle(&mut guest);
+        self.deprivileged = Some(guest);
+        match result {
+            Ok(kind) => Ok((kind, None)),
+            Err(Stop::Guest(fault)) => Ok(("fault", Some(fault))),
+            Err(Stop::Host(error)) => Err(error),
+        }
+    }
+
+    fn handle(&mut self, guest: &mut Deprivileged) -> Result<&'static str, Stop> {
+        let real = self.vcpu.sync_regs_mut().regs;
+        let was_asleep = std::mem::take(&mut guest.is_asleep);
+        let left = frame::left(&self.memory, real.rip, real.rsp, was_asleep);
+        let Some(left) = left else {
+            return Err(GuestFault::Exit(format!("the monitor left at {:#x}", real.rip)).into());
+        };
+        if !was_asleep {
+            guest.regs.general = [
+                real.rax, real.rcx, real.rdx, real.rbx, real.rsp, real.rbp, real.rsi, real.rdi,
+                real.r8, real.r9, real.r10, real.r11, real.r12, real.r13, real.r14, real.r15,
+            ];
+        }
+        let kind = match left {
+            Left::Awake(None) => "awake",
+            Left::Awake(Some(vector)) => {
+                self.interrupt(guest, vector)?;
+                "interrupt"
+            }
+            Left::Syscall { rsp } => {
+                self.system_call(guest, rsp)?;
+                "syscall"
+            }
+            Left::Syscall32 => {
+                return Err(GuestFault::Unsupported {
+                    at: real.rcx,
+                    instruction: "SYSCALL".to_owned(),
+                    what: "system calls of 32-bit code",
+                }
+                .into());
+            }
+            Left::Event(vector, frame) => {
+                guest.regs.rip = frame.rip;
+                guest.regs.general[registers::RSP] = frame.rsp;
+                let stepped = guest.set_real_flags(frame.rflags);
+                match (stepped, vector) {
+                    (true, 1) => "step",
+                    _ => self.event(guest, vector, &frame, real.rsp)?,
+                }
+            }
+        };
+        self.go_on(guest)?;
+        Ok(kind)
+    }
+
+    fn event(
+        &mut self,
+        guest: &mut Deprivileged,
+        vector: u8,
+        frame: &Frame,
+        cr2: u64,
+    ) -> Result<&'static str, Stop> {
+        let kind = match vector {
+            14 => return self.fault(guest, cr2, frame.error as u32),
+            13 => return self.protection(guest, frame.error as u32),
+            // On kvm_pvm INT n at CPL 3 is an invalid opcode, and so are CLAC and its like on all.
+            6 => return self.at_instruction(guest, Exception::invalid_opcode()),
+            1 => {
+                guest.cpu.dr6 = self.debug_status()?;
+                "exception"
+            }
+            2 | 8 | 18 => {
+                return Err(GuestFault::Monitor {
+                    vector: u32::from(vector),
+                }
+                .into());
+            }
+            3 | 4 => {
+                // The frame has the address behind the instruction, which INT n returns to.
+                let next = guest.regs.rip;
+                let mut memory = GuestLinear::new(&self.memory, &guest.copies);
+                let result =
+                    guest
+                        .cpu
+                        .software_interrupt(&mut guest.regs, &mut memory, vector, next);
+                guest.written_all(&self.memory, memory.written);
+                match result {
+                    Ok(effect) => self.settle(guest, effect)?,
+                    Err(refusal) => {
+                        guest.regs.rip = next.wrapping_sub(1);
+                        self.refused(guest, refusal)?;
+                    }
+                }
+                return Ok("exception");
+            }
+            0..32 => "exception",
+            _ => {
+                self.interrupt(guest, vector)?;
+                return Ok("interrupt");
+            }
+        };
+        let has_error = WITH_ERROR >> vector & 1 == 1;
+        let exception = Exception {
+            vector,
+            error: has_error.then_some(frame.error as u32),
+            address: None,
+        };
+        self.raise(guest, exception)?;
+        Ok(kind)
+    }
+
+    fn fault(
+        &mut self,
+        guest: &mut Deprivileged,
+        at: u64,
+        code: u32,
+    ) -> Result<&'static str, Stop> {
+        for _ in 0..RESETS {
+            match guest.page_fault(&self.memory, at, code)? {
+                Outcome::Hidden => return Ok("hidden page fault"),
+                Outcome::True(exception) => {
+                    self.raise(guest, exception)?;
+                    return Ok("page fault");
+                }
+                Outcome::Fault(fault) => return Err(fault.into()),
+                Outcome::Full => self.reset_shadow(guest)?,
+            }
+        }
+        Err(GuestFault::Unsupported {
+            at: guest.regs.rip,
+            instruction: format!("an access to {at:#x}"),
+            what: "more page tables than the shadow has room for",
+        }
+        .into())
+    }
+
+    /// #GP: an instruction to emulate, code that was not seen yet, or the guest's own fault.
+    fn protection(&mut self, guest: &mut Deprivileged, error: u32) -> Result<&'static str, Stop> {
+        if guest.view() == View::Kernel && !guest.is_known(&self.memory, guest.regs.rip) {
+            let before = guest.copies.counts().instructions;
+            guest.discover(&self.memory)?;
+            if guest.copies.counts().instructions > before {
+                return Ok("discovery");
+            }
+        }
+        self.at_instruction(guest, Exception::protection(error))
+    }
+
+    /// An instruction raised an exception: it is to be emulated, or the exception is the guest's own.
+    fn at_instruction(
+        &mut self,
+        guest: &mut Deprivileged,
+        exception: Exception,
+    ) -> Result<&'static str, Stop> {
+        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
+        let decoded = guest.sites.decode(&guest.cpu, &mut memory, guest.regs.rip);
+        let instruction = match decoded {
+            Ok(instruction) => *instruction,
+            Err(refusal) => {
+                self.refused(guest, refusal)?;
+                return Ok("exception");
+            }
+        };
+        // What is no instruction is `hlt` in the copy; `emulate` says that it is #UD.
+        if classify(&instruction) == Class::Innocuous && !instruction.is_invalid() {
+            self.raise(guest, exception)?;
+            return Ok("exception");
+        }
+        self.emulate(guest, &instruction)
+    }
+
+    fn emulate(
+        &mut self,
+        guest: &mut Deprivileged,
+        instruction: &Instruction,
+    ) -> Result<&'static str, Stop> {
+        if instruction.op1_register() == Register::CR8 {
+            // The guest may have written the local APIC's register of the same meaning.
+            guest.cpu.cr8 = self.task_priority()?;
+        }
+        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
+        let mut devices = Devices {
+            ports: &mut self.ports,
+            machine: &mut self.machine,
+        };
+        let cpuid = &guest.cpuid;
+        let result = trap::emulate(
+            instruction,
+            &mut guest.cpu,
+            &mut guest.regs,
+            &mut memory,
+            &mut devices,
+            &|leaf, subleaf| processor::cpuid_of(cpuid, leaf, subleaf),
+        );
+        guest.written_all(&self.memory, memory.written);
+        match result {
+            Ok(effect) => self.settle(guest, effect)?,
+            Err(trap::Stop::Exception(exception)) => self.raise(guest, exception)?,
+            Err(trap::Stop::Fault(fault)) => return Err(fault.into()),
+        }
+        Ok(trap::name(instruction))
+    }
+
+    fn system_call(&mut self, guest: &mut Deprivileged, rsp: u64) -> Result<(), Stop> {
+        let general = &mut guest.regs.general;
+        general[registers::RSP] = rsp;
+        let (next, rflags) = (general[registers::RCX], general[registers::R11]);
+        guest.regs.rip = next.wrapping_sub(2);
+        guest.set_real_flags(rflags);
+        match guest.cpu.syscall(&mut guest.regs, next) {
+            Ok(effect) => self.settle(guest, effect),
+            Err(refusal) => self.refused(guest, refusal.into()),
+        }
+    }
+
+    fn interrupt(&mut self, guest: &mut Deprivileged, vector: u8) -> Result<(), Stop> {
+        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
+        let result = guest.cpu.interrupt(&mut guest.regs, &mut memory, vector);
+        guest.written_all(&self.memory, memory.written);
+        self.delivered(guest, result)
+    }
+
+    fn raise(&mut self, guest: &mut Deprivileged, exception: Exception) -> Result<(), Stop> {
+        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
+        let result = guest.cpu.raise(&mut guest.regs, &mut memory, exception);
+        guest.written_all(&self.memory, memory.written);
+        self.delivered(guest, result)
+    }
+
+    fn delivered(
+        &mut self,
+        guest: &mut Deprivileged,
+        result: Result<Effect, Fatal>,
+    ) -> Result<(), Stop> {
+        match result {
+            Ok(effect) => self.settle(guest, effect),
+            Err(fatal) => Err(fatal.verdict(guest.regs.rip).into()),
+        }
+    }
+
+    /// A verb that was no instruction's of its own refused.
+    fn refused(&mut self, guest: &mut Deprivileged, refusal: Refusal) -> Result<(), Stop> {
+        match refusal {
+            Refusal::Exception(exception) => self.raise(guest, exception),
+            Refusal::Unsupported(what) => Err(GuestFault::Unsupported {
+                at: guest.regs.rip,
+                instruction: "the instruction".to_owned(),
+                what,
+            }
+            .into()),
+        }
+    }
+
+    /// Have everything follow what a verb did.
+    fn settle(&mut self, guest: &mut Deprivileged, effect: Effect) -> Result<(), Stop> {
+        let changes = effect.changes;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if changes.contains(Changes::ROOT) {
+            guest.shadow.load_root();
+        }
+        if changes.intersects(Changes::ALL_PAGES | Changes::RIGHTS) {
+            guest.shadow.flush_all();
+        }
+        if let (true, Some(at)) = (changes.contains(Changes::PAGE), effect.page) {
+            let paging = paging(&guest.cpu);
+            guest.shadow.invalidate(&self.memory, &paging, at);
+        }
+        self.follow(guest, changes)?;
+        if changes.contains(Changes::HALTED) {
+            self.halt(guest)?;
+        }
+        if changes.contains(Changes::SHADOW) {
+            self.in_shadow(guest)?;
+        }
+        if changes.contains(Changes::SINGLE_STEP) {
+            let exception = guest.cpu.single_step();
+            self.raise(guest, exception)?;
+        }
+        Ok(())
+    }
+
+    fn halt(&mut self, guest: &mut Deprivileged) -> Result<(), Stop> {
+        if !guest.regs.has(flag::IF) {
+            return Err(GuestFault::Halted.into());
+        }
+        guest.is_asleep = true;
+        Ok(())
+    }
+
+    /// Interrupts are let in only after the next instruction (SDM vol. 3, 6.8.3). One that the machine
+    /// emulates is done at once. Another is executed alone, if an interrupt waits; while none does,
+    /// nobody can tell.
+    fn in_shadow(&mut self, guest: &mut Deprivileged) -> Result<(), Stop> {
+        if !guest.regs.has(flag::IF) {
+            return Ok(());
+        }
+        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
+        let next = guest.sites.decode(&guest.cpu, &mut memory, guest.regs.rip);
+        if let Ok(next) = next.copied()
+            && guest.view() == View::Kernel
+            && classify(&next) != Class::Innocuous
+        {
+            return self.emulate(guest, &next).map(|_| ());
+        }
+        guest.is_stepping = self.interrupt_waits()?;
+        Ok(())
+    }
+
+    /// Whether the local APIC has an interrupt to deliver.
+    fn interrupt_waits(&self) -> Result<bool, HostError> {
+        const REQUESTED: usize = 0x200;
+        let apic = self
+            .vcpu
+            .get_lapic()
+            .map_err(HostError::kvm("read the local APIC"))?;
+        // Eight registers of 32 bits, 16 bytes apart (SDM vol. 3, 11.8.4).
+        let mut rows = apic.regs.chunks(16).skip(REQUESTED / 16).take(8);
+        Ok(rows.any(|row| row.iter().take(4).any(|byte| *byte != 0)))
+    }
+
+    /// Load the way back into the guest.
+    fn go_on(&mut self, guest: &mut Deprivileged) -> Result<(), Stop> {
+        let entry = match guest.is_asleep {
+            true => frame::idle(),
+            false => self.way_back(guest)?,
+        };
+        let regs = &mut self.vcpu.sync_regs_mut().regs;
+        let [
+            rax,
+            rcx,
+            rdx,
+            rbx,
+            _,
+            rbp,
+            rsi,
+            rdi,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+        ] = guest.regs.general;
+        (regs.rax, regs.rcx, regs.rdx, regs.rbx) = (rax, rcx, rdx, rbx);
+        (regs.rbp, regs.rsi, regs.rdi) = (rbp, rsi, rdi);
+        (regs.r8, regs.r9, regs.r10, regs.r11) = (r8, r9, r10, r11);
+        (regs.r12, regs.r13, regs.r14, regs.r15) = (r12, r13, r14, r15);
+        (regs.rip, regs.rsp) = (entry.rip, entry.rsp);
+        regs.rflags = flag::FIXED;
+        self.vcpu.set_sync_dirty_reg(kvm_ioctls::SyncReg::Register);
+        Ok(())
+    }
+
+    fn way_back(&mut self, guest: &mut Deprivileged) -> Result<Entry, Stop> {
+        let (root, edits) = self.root(guest)?;
+        let regs = &guest.regs;
+        let rsp = regs.general[registers::RSP];
+        let mut entry = frame::resume(&self.memory, regs.rip, guest.real_flags(), rsp)?;
+        if !edits.list.is_empty() {
+            let (rax, rdi) = (regs.general[registers::RAX], regs.general[registers::RDI]);
+            entry = frame::with_edits(&self.memory, root, &edits.list, rax, rdi)?;
+        } else if root != guest.root {
+            entry = frame::with_root(&self.memory, root)?;
+        }
+        guest.root = root;
+        Ok(entry)
+    }
+
+    /// The root to run on, and what is to be changed before.
+    fn root(&mut self, guest: &mut Deprivileged) -> Result<(u64, Edits), Stop> {
+        for _ in 0..RESETS {
+            if let Ok(root) = guest.select(&self.memory)
+                && let Ok(edits) = guest.shadow.take_edits()
+            {
+                return Ok((root, edits));
+            }
+            self.reset_shadow(guest)?;
+        }
+        Err(GuestFault::Unsupported {
+            at: guest.regs.rip,
+            instruction: "the guest".to_owned(),
+            what: "more page tables than the shadow has room for",
+        }
+        .into())
+    }
+
+    /// Forget all shadow tables and all copies, here and in KVM.
+    fn reset_shadow(&mut self, guest: &mut Deprivileged) -> Result<(), HostError> {
+        self.memory.clear(layout::POOL)?;
+        self.memory.renew(&self.fd, layout::REGION.start)?;
+        guest.shadow.clear();
+        guest.copies = super::Copies::default();
+        guest.root = 0;
+        Ok(())
+    }
+}
+
+impl Deprivileged {
+    fn written_all(&mut self, memory: &Memory, frames: Vec<u64>) {
+        for frame in frames {
+            self.written(memory, frame);
+        }
+    }
+
+    /// Take the flags that the real processor had; IOPL and NT stay the virtual one's. Whether it was
+    /// made to stop after one instruction: then IF and TF are the virtual ones, too.
+    fn set_real_flags(&mut self, real: u64) -> bool {
+        let stepping = std::mem::take(&mut self.is_stepping);
+        let mut theirs = REAL_FLAGS;
+        if stepping {
+            theirs &= !(flag::IF | flag::TF);
+        }
+        if !self.cpu.is_user() {
+            theirs &= !flag::AC;
+        }
+        self.regs.rflags = self.regs.rflags & !theirs | real & theirs | flag::FIXED;
+        stepping && !self.regs.has(flag::TF)
+    }
+
+    /// The flags to go on with. The kernel is not checked for alignment (SDM vol. 3, 6.15, #AC), as the
+    /// real processor at CPL 3 would be.
+    fn real_flags(&self) -> u64 {
+        let mut flags = self.regs.rflags;
+        if self.is_stepping {
+            flags = flags & !flag::IF | flag::TF;
+        }
+        if !self.cpu.is_user() {
+            flags &= !flag::AC;
+        }
+        flags
+    }
+
+    /// Whether the kernel's instruction at `at` is in a copy.
+    fn is_known(&self, memory: &Memory, at: u64) -> bool {
+        let fetch = Access {
+            execute: true,
+            ..Access::default()
+        };
+        translate(memory, &self.cpu, at, fetch).is_ok_and(|found| self.copies.is_known(found.phys))
+    }
+}

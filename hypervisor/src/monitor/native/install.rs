@@ -1,0 +1,86 @@
+//! Puts the monitor of a deprivileged native guest into guest memory.
+
+use hypercall_abi::layout::{DOORBELL_PAGE, DOORBELL_PHYS, MONITOR_GIB, WINDOW};
+
+use super::code;
+use super::layout::{
+    self, CODE, DESCRIPTORS, DIRECTORY, EDITS_PAGE, FRAME_PAGE, IDT, PAD, PROBE, SLOT_END, STACKS,
+    TABLE, linear, phys,
+};
+use crate::error::HostError;
+use crate::memory::Memory;
+use crate::monitor::gates;
+use crate::monitor::tables::{self, Interrupts};
+
+const PRESENT: u64 = 1;
+const WRITE: u64 = 2;
+const USER: u64 = 4;
+const LARGE: u64 = 0x80;
+const NO_EXECUTE: u64 = 1 << 63;
+const READ_WRITE: u64 = PRESENT | WRITE | NO_EXECUTE;
+const LINK: u64 = PRESENT | WRITE | USER;
+
+/// Write the monitor and the page directory that every shadow root links.
+pub fn install(memory: &Memory) -> Result<(), HostError> {
+    memory.put(phys(CODE), code::bytes())?;
+    let idt = tables::idt(256, Interrupts::OnTheStack, code::vector);
+    memory.put(phys(IDT), &idt)?;
+    let tss = linear(DESCRIPTORS) + tables::TSS;
+    put_words(memory, phys(DESCRIPTORS) + tables::GDT, &tables::gdt(tss))?;
+    let slot = linear(FRAME_PAGE) + SLOT_END;
+    let tss = tables::tss(slot, slot, linear(STACKS));
+    memory.put(phys(DESCRIPTORS) + tables::TSS, &tss)?;
+
+    for (page, rights) in [
+        (CODE, PRESENT),
+        (IDT, READ_WRITE),
+        (PAD, PRESENT | USER),
+        (DESCRIPTORS, READ_WRITE),
+        (FRAME_PAGE, READ_WRITE),
+        (EDITS_PAGE, READ_WRITE),
+        (STACKS, READ_WRITE),
+    ] {
+        put_entry(memory, TABLE, linear(page), 1, phys(page) | rights)?;
+    }
+    for at in (layout::POOL_BASE..layout::END).step_by(2 << 20) {
+        let linear = layout::pool_linear(at);
+        put_entry(memory, DIRECTORY, linear, 2, at | READ_WRITE | LARGE)?;
+    }
+    put_entry(memory, DIRECTORY, WINDOW, 2, phys(TABLE) | LINK)?;
+    memory.put(phys(PAD), &[0xcc; 4096])
+}
+
+/// The IDT's address and limit, and the page of GDT and TSS.
+pub fn descriptors() -> (u64, u16, u64) {
+    (linear(IDT), 256 * 16 - 1, linear(DESCRIPTORS))
+}
+
+/// Write what the probe of the kind of KVM runs, and return the root that maps it.
+pub fn install_probe(memory: &Memory) -> Result<u64, HostError> {
+    memory.put(phys(PAD), &gates::pad_page(None))?;
+    let [root, pointers, directory, table] = [PROBE, PROBE + 1, PROBE + 2, PROBE + 3];
+    put_entry(memory, root, MONITOR_GIB, 4, phys(pointers) | LINK)?;
+    put_entry(memory, pointers, MONITOR_GIB, 3, phys(directory) | LINK)?;
+    put_entry(memory, directory, WINDOW, 2, phys(table) | LINK)?;
+    put_entry(memory, table, linear(PAD), 1, phys(PAD) | PRESENT | USER)?;
+    let doorbell = DOORBELL_PHYS | READ_WRITE | USER;
+    put_entry(memory, table, DOORBELL_PAGE, 1, doorbell)?;
+    Ok(phys(root))
+}
+
+/// Write the entry that a linear address goes through in a table of a level, 4 for a root.
+fn put_entry(
+    memory: &Memory,
+    table: u64,
+    at: u64,
+    level: u32,
+    entry: u64,
+) -> Result<(), HostError> {
+    let index = at >> (12 + 9 * (level - 1)) & 511;
+    put_words(memory, phys(table) + index * 8, &[entry])
+}
+
+fn put_words(memory: &Memory, at: u64, words: &[u64]) -> Result<(), HostError> {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    memory.put(at, &bytes)
+}

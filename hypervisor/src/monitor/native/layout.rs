@@ -1,0 +1,92 @@
+//! Where the monitor of a deprivileged native guest is.
+//!
+//! ```text
+//! guest-physical                            linear, supervisor, in every shadow root
+//! fd10_0000  MONITOR   14 pages             ffff_ffff_ffe0_0000  WINDOW, pages as below
+//! fd20_0000  TABLES    shadow page tables   \ ffff_ffff_c000_0000 + physical - POOL_BASE
+//! fe00_0000  COPIES    copies of code       / (read, write)
+//! fe80_0000  end
+//! ```
+//!
+//! The guest's own tables do not map any of it, and the shadow refuses guest addresses that lead
+//! there, but for the shared page of the benchmark.
+
+use hypercall_abi::boot::Range;
+use hypercall_abi::layout::{self, MONITOR_GIB, WINDOW};
+
+/// Guest-physical: what the linear map of the pool starts with.
+pub const POOL_BASE: u64 = 0xfd00_0000;
+/// Guest-physical: the monitor's pages.
+pub const MONITOR: u64 = 0xfd10_0000;
+/// Guest-physical: shadow page tables.
+pub const TABLES: u64 = 0xfd20_0000;
+/// Guest-physical: copies of pages with code.
+pub const COPIES: u64 = 0xfe00_0000;
+/// Guest-physical: one past the copies.
+pub const END: u64 = 0xfe80_0000;
+
+/// All of it, as a region of memory.
+pub const REGION: Range = Range {
+    start: MONITOR,
+    len: END - MONITOR,
+};
+
+/// Guest-physical: a page without memory, which stands for all that the guest shall not see.
+pub const HOLE: u64 = layout::DOORBELL_PHYS;
+/// The pool: tables and copies.
+pub const POOL: Range = Range {
+    start: TABLES,
+    len: END - TABLES,
+};
+
+/// Page numbers within the monitor's pages, and within the window.
+pub const CODE: u64 = 0;
+/// The interrupt descriptor table, a page. (Page 1 of the window is the probe's doorbell.)
+pub const IDT: u64 = 2;
+/// What runs at CPL 3 at LSTAR, where SYSCALL stays at CPL 3: where a pv guest has it too.
+pub const PAD: u64 = 3;
+/// GDT and TSS.
+pub const DESCRIPTORS: u64 = 4;
+/// The frame of the last event, and what the way back needs.
+pub const FRAME_PAGE: u64 = 5;
+/// Changes of shadow entries, for the way back.
+pub const EDITS_PAGE: u64 = 6;
+/// Stacks of NMI, #DF, #MC and #DB, and of `idle`.
+pub const STACKS: u64 = 7;
+/// The page directory of `MONITOR_GIB`.
+pub const DIRECTORY: u64 = 8;
+/// The page table of the window.
+pub const TABLE: u64 = 9;
+/// The four tables of the probe, from the root down.
+pub const PROBE: u64 = 10;
+/// How many pages the monitor has.
+pub const PAGES: u64 = 14;
+
+/// Offset in the frame page: one past the slot that events store their frame in.
+pub const SLOT_END: u64 = 0x800;
+/// Offset in the frame page: the root that the way back loads.
+pub const ROOT: u64 = 0x000;
+/// How many edits the way back can make.
+pub const EDITS: usize = 100;
+
+/// The linear address of one of the monitor's pages.
+pub const fn linear(page: u64) -> u64 {
+    WINDOW + page * 4096
+}
+
+/// The guest-physical address of one of the monitor's pages.
+pub const fn phys(page: u64) -> u64 {
+    MONITOR + page * 4096
+}
+
+/// The linear address, for the monitor, of a guest-physical one in the pool.
+pub const fn pool_linear(phys: u64) -> u64 {
+    MONITOR_GIB + (phys - POOL_BASE)
+}
+
+// Three words an edit, the end's mark, and two registers.
+const _: () = assert!((EDITS * 3 + 3) * 8 <= 4096);
+const _: () = assert!(TABLES.is_multiple_of(2 << 20) && END.is_multiple_of(2 << 20));
+const _: () = assert!(linear(PAD) == layout::PAD_PAGE);
+const _: () = assert!(linear(1) == layout::DOORBELL_PAGE);
+const _: () = assert!(MONITOR + PAGES * 4096 <= TABLES);
