@@ -2,12 +2,21 @@
 //! is a script here: `PATH` leads to it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
 /// A busybox with the applets that the rig asks for.
 const BUSYBOX: &str = "echo depmod; echo insmod; echo poweroff; echo sh; echo stty";
+
+/// Make a program of a file. Another process writes it: a child that another test's thread starts
+/// meanwhile would hold a file that this one has open for writing, and such a file cannot be run.
+fn install(from: &Path, program: &Path) {
+    let status = Command::new("install")
+        .args(["-m", "755"])
+        .args([from, program])
+        .status();
+    assert!(status.expect("coreutils").success());
+}
 
 /// A folder of programs, each a script.
 struct Host(tempfile::TempDir);
@@ -16,9 +25,9 @@ impl Host {
     fn new(programs: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, script) in programs {
-            let path = folder.path().join(name);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+            let text = folder.path().join(format!("{name}.text"));
+            fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("a script");
+            install(&text, &folder.path().join(name));
         }
         Self(folder)
     }
@@ -174,7 +183,7 @@ fn a_rig_that_is_built_anew_meanwhile_goes_on() {
     fs::write(folder.join("modules.dep"), "kvm-amd.ko:\n").expect("a list");
     fs::write(folder.join("kvm-amd.ko"), "").expect("a module");
     let copy = folder.join("rig");
-    fs::copy(env!("CARGO_BIN_EXE_rig"), &copy).expect("a copy");
+    install(Path::new(env!("CARGO_BIN_EXE_rig")), &copy);
     let output = Command::new(&copy)
         .args(["run", "--kernel", "/dev/null", "--modules"])
         .arg(folder)

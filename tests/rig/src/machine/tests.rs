@@ -1,7 +1,5 @@
 //! What is said of a rig that does not do as it should: QEMU is a script here.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::*;
 
 const READY: &str = r#"echo 'RIG {"Ready":{"kernel":"6.1"}}'"#;
@@ -10,8 +8,13 @@ const READY: &str = r#"echo 'RIG {"Ready":{"kernel":"6.1"}}'"#;
 fn watch(script: &str) -> (Vec<Report>, Result<(), RigError>) {
     let folder = tempfile::tempdir().unwrap();
     let qemu = folder.path().join("fake-qemu");
-    fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = folder.path().join("text");
+    fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+    // Another process writes it: a child that another thread starts meanwhile would hold a file that
+    // this one has open for writing, and such a file cannot be run.
+    let mut install = Command::new("install");
+    let installed = install.args(["-m", "755"]).args([&text, &qemu]).status();
+    assert!(installed.unwrap().success());
     fs::write(
         folder.path().join("console"),
         "kernel: first\nkernel: last\r\n",
