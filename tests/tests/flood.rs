@@ -2,7 +2,7 @@
 //! all the time. What each typed line asks for comes out, once; no register changes; and each guest
 //! ends as it was told.
 //!
-//! In the rig such loads once ended guests on another processor (`docs/decisions/0009`).
+//! This does not catch the rig's fault of `docs/decisions/0009`: it passed in a rig without the mend, too.
 
 use std::sync::mpsc;
 use std::thread;
