@@ -10,8 +10,8 @@ use hypervisor::{Stop, StopReason};
 use crate::status::{self, Failure};
 use crate::{output, terminal};
 
-/// How long a run has to end and to report.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long a run has to end and to report. On a busy host, or an emulated one, a second is not enough.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The way to end the command; clones end the same one.
 #[derive(Clone, Debug, Default)]
