@@ -114,7 +114,8 @@ impl Deprivileged {
     /// Take what the kernel is about to execute into the copies.
     pub(super) fn discover(&mut self, memory: &Memory) -> Result<(), HostError> {
         self.look_ahead(memory)?;
-        self.discover_from(memory, self.regs.rip)
+        self.discover_from(memory, self.regs.rip)?;
+        self.patch_found(memory)
     }
 
     /// Follow the code from an address.

@@ -21,6 +21,8 @@ use crate::patch::{
 };
 
 const PAGE: u64 = 4096;
+/// How many arrivals in the middle of a moved range are often.
+const OFTEN: usize = 4;
 /// A page table entry for patched code: present, for CPL 3, not writable.
 const CODE_ENTRY: u64 = 1 | 4;
 
@@ -36,6 +38,10 @@ pub struct Patching {
     pub executed_at: HashMap<u64, u64>,
     /// Functions of the image to look through before the guest begins.
     ahead: Vec<u64>,
+    /// How often the guest arrived at an instruction in a moved range.
+    arrivals: HashMap<u64, usize>,
+    /// Sites that were found, and not looked at yet.
+    found: Vec<u64>,
 }
 
 impl Patching {
@@ -51,6 +57,8 @@ impl Patching {
                 Policy::Eager => functions,
                 Policy::Adaptive { .. } | Policy::Never => Vec::new(),
             },
+            arrivals: HashMap::new(),
+            found: Vec::new(),
         }
     }
 
@@ -82,12 +90,12 @@ impl Deprivileged {
             u64::from_le_bytes(bytes)
         };
         match step.undo {
-            Undo::Nothing | Undo::FinishPlain => {}
+            Undo::Nothing | Undo::Rsp | Undo::FinishPlain => {}
             Undo::Rcx | Undo::Finish | Undo::Push => {
                 self.regs.general[RCX] = saved();
             }
         }
-        if step.undo == Undo::Push {
+        if matches!(step.undo, Undo::Push | Undo::Rsp) {
             self.regs.general[RSP] = self.regs.general[RSP].wrapping_add(8);
         }
         Some(step)
@@ -130,10 +138,44 @@ impl Deprivileged {
             Policy::Never => false,
         };
         let is_patched = patching.live.of(at).is_some();
-        match is_time && !is_patched {
-            true => self.patch(memory, at, kind),
-            false => Ok(()),
+        let is_inside = patching.live.enter(at).is_some();
+        match (is_patched, is_inside) {
+            (false, _) if is_time => self.patch(memory, at, kind),
+            // It was not in the area when it trapped, or its page of the flag is not mapped.
+            (true, true) if !self.was_in_area => self.count_arrival(memory, at),
+            _ => Ok(()),
         }
+    }
+
+    /// The guest arrived in a moved range, which costs a trap. Once that is often, look for a range that
+    /// suits it better.
+    pub(super) fn count_arrival(&mut self, memory: &Memory, at: u64) -> Result<(), HostError> {
+        let Some(patching) = &mut self.patching else {
+            return Ok(());
+        };
+        let count = patching.arrivals.entry(at).or_insert(0);
+        *count += 1;
+        if *count < OFTEN || !count.is_power_of_two() {
+            return Ok(());
+        }
+        let count = *count;
+        let Some(patch) = patching.live.of(at) else {
+            return Ok(());
+        };
+        let (start, sites) = (patch.start, patch.sites.clone());
+        self.copies
+            .add_branches(patch.frame, (at % PAGE) as usize, count);
+        self.unpatch(memory, None, |patch| patch.start == start)?;
+        for (at, kind) in sites {
+            if self
+                .patching
+                .as_ref()
+                .is_some_and(|patching| patching.live.of(at).is_none())
+            {
+                self.patch(memory, at, kind)?;
+            }
+        }
+        Ok(())
     }
 
     /// While the kernel executes one instruction at a time, nothing is patched: a trap in the middle of
@@ -159,15 +201,29 @@ impl Deprivileged {
                 patch.frame == frame && (start..start + len).contains(&offset)
             })?;
         }
-        let Some(patching) = &self.patching else {
+        if let Some(patching) = &mut self.patching {
+            patching.found.extend(sites);
+        }
+        Ok(())
+    }
+
+    /// Patch what was found, where that is done ahead of the first trap.
+    pub(super) fn patch_found(&mut self, memory: &Memory) -> Result<(), HostError> {
+        let Some(patching) = &mut self.patching else {
             return Ok(());
         };
-        if patching.policy == Policy::Eager {
-            for at in sites {
-                let instruction = self.instruction_at(memory, at);
-                if let Some(kind) = instruction.as_ref().and_then(Kind::of) {
-                    self.patch(memory, at, kind)?;
-                }
+        let found = std::mem::take(&mut patching.found);
+        if patching.policy != Policy::Eager {
+            return Ok(());
+        }
+        for at in found {
+            let instruction = self.instruction_at(memory, at);
+            let is_patched = |patching: &Patching| patching.live.of(at).is_some();
+            if self.patching.as_ref().is_some_and(is_patched) {
+                continue;
+            }
+            if let Some(kind) = instruction.as_ref().and_then(Kind::of) {
+                self.patch(memory, at, kind)?;
             }
         }
         Ok(())
@@ -353,7 +409,9 @@ impl Deprivileged {
         patching.area.clear();
         patching.executed_at.clear();
         for site in patching.sites.values_mut() {
-            site.state = State::Trapping(None);
+            if site.state == State::Patched {
+                site.state = State::Trapping(None);
+            }
         }
     }
 

@@ -279,6 +279,7 @@ impl Vm {
         // What is no instruction is `hlt` in the copy; `emulate` says that it is #UD.
         if classify(&instruction) == Class::Innocuous && !instruction.is_invalid() {
             if guest.arrived(&self.memory) {
+                guest.count_arrival(&self.memory, guest.regs.rip)?;
                 return Ok("arrival in a moved range");
             }
             self.raise(guest, exception)?;

@@ -13,6 +13,8 @@ pub enum Undo {
     Rcx,
     /// Likewise, and RSP is eight too low.
     Push,
+    /// RSP is eight too low.
+    Rsp,
     /// RCX is in the save area, and the flag has its new value: the instruction has to be done.
     Finish,
     /// The flag has its new value: the instruction has to be done.

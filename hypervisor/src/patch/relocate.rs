@@ -1,6 +1,8 @@
 //! The code of a patch: what was moved, for its new place.
 
-use iced_x86::{BlockEncoder, BlockEncoderOptions, Instruction, InstructionBlock};
+use iced_x86::{
+    BlockEncoder, BlockEncoderOptions, Code, FlowControl, Instruction, InstructionBlock,
+};
 
 use super::area::displacement;
 use super::live::{Step, Undo};
@@ -21,10 +23,33 @@ pub fn relocate(
     end: u64,
     is_silent: &dyn Fn(&Instruction) -> bool,
 ) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
+    // Where each instruction begins, for branches within the range; the lengths depend on nothing.
+    let mut places = Vec::new();
+    let (code, _) = pieces(plan, at, end, is_silent, &|_| None, &mut places)?;
+    let to = |target: u64| {
+        let place = places.iter().find(|(rip, _)| *rip == target);
+        place.map(|(_, offset)| at + *offset as u64)
+    };
+    let (again, steps) = pieces(plan, at, end, is_silent, &to, &mut Vec::new())?;
+    match again.len() == code.len() {
+        true => Ok((again, steps)),
+        false => Err(Refusal::Reach),
+    }
+}
+
+fn pieces(
+    plan: &Plan,
+    at: u64,
+    end: u64,
+    is_silent: &dyn Fn(&Instruction) -> bool,
+    to: &dyn Fn(u64) -> Option<u64>,
+    places: &mut Vec<(u64, usize)>,
+) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
     let (mut code, mut steps) = (Vec::new(), Vec::new());
     let mut after_sti = false;
     for instruction in &plan.instructions {
         let here = code.len();
+        places.push((instruction.ip(), here));
         let mut step = |at: usize, undo: Undo| {
             steps.push(Step {
                 at: here + at,
@@ -34,20 +59,24 @@ pub fn relocate(
             });
         };
         let kind = Kind::of(instruction);
-        match kind {
-            Some(kind) => {
-                let (bytes, undos) = inline::code_of(kind);
-                for (at, undo) in undos {
-                    step(at, undo);
-                }
-                code.extend(bytes);
+        if let Some(kind) = kind {
+            let (bytes, undos) = inline::code_of(kind);
+            for (at, undo) in undos {
+                step(at, undo);
             }
-            None => {
-                step(0, Undo::Nothing);
-                match is_silent(instruction) {
-                    true => code.push(TRAP),
-                    false => code.extend(encode(instruction, at + here as u64)?),
-                }
+            code.extend(bytes);
+        } else {
+            step(0, Undo::Nothing);
+            if is_silent(instruction) {
+                code.push(TRAP);
+            } else if is_call(instruction) {
+                let push = push(instruction.next_ip())?;
+                step(push.len(), Undo::Rsp);
+                let jump = encode(&as_jump(instruction), at + (here + push.len()) as u64, to)?;
+                code.extend(push);
+                code.extend(jump);
+            } else {
+                code.extend(encode(instruction, at + here as u64, to)?);
             }
         }
         after_sti = kind == Some(Kind::Sti);
@@ -75,19 +104,45 @@ pub fn jump(at: u64, to: u64) -> Result<[u8; JUMP], Refusal> {
     Ok([0xe9, a, b, c, d])
 }
 
-/// The instruction's bytes at another address.
-fn encode(instruction: &Instruction, at: u64) -> Result<Vec<u8>, Refusal> {
-    let target = match instruction.is_ip_rel_memory_operand() {
-        true => instruction.ip_rel_memory_address(),
-        false if instruction.near_branch_target() != 0 => instruction.near_branch_target(),
-        false => at,
-    };
-    // With some room: the instruction's length counts, too. The encoder would go there by a table.
-    displacement(at.wrapping_add(32), target).ok_or(Refusal::Reach)?;
-    displacement(at, target).ok_or(Refusal::Reach)?;
-    let block = [*instruction];
+fn is_call(instruction: &Instruction) -> bool {
+    let flow = instruction.flow_control();
+    matches!(flow, FlowControl::Call | FlowControl::IndirectCall)
+}
+
+/// The jump to where a near call leads.
+fn as_jump(call: &Instruction) -> Instruction {
+    let mut jump = *call;
+    jump.set_code(match call.code() {
+        Code::Call_rm64 => Code::Jmp_rm64,
+        _ => Code::Jmp_rel32_64,
+    });
+    jump
+}
+
+/// `push imm32`, which is sign-extended.
+fn push(value: u64) -> Result<Vec<u8>, Refusal> {
+    let [a, b, c, d] = i32::try_from(value as i64)
+        .map_err(|_| Refusal::Reach)?
+        .to_le_bytes();
+    Ok(vec![0x68, a, b, c, d])
+}
+
+/// The instruction's bytes at another address. A near branch leads to where `to` says.
+fn encode(
+    instruction: &Instruction,
+    at: u64,
+    to: &dyn Fn(u64) -> Option<u64>,
+) -> Result<Vec<u8>, Refusal> {
+    let mut moved = *instruction;
+    let target = moved.near_branch_target();
+    if target != 0 {
+        moved.as_near_branch();
+        moved.set_near_branch64(to(target).unwrap_or(target));
+    }
+    let block = [moved];
     let block = InstructionBlock::new(&block, at);
-    let encoded = BlockEncoder::encode(64, block, BlockEncoderOptions::NONE);
+    // As they are: a branch or an operand that does not reach is an error.
+    let encoded = BlockEncoder::encode(64, block, BlockEncoderOptions::DONT_FIX_BRANCHES);
     encoded
         .map(|done| done.code_buffer)
         .map_err(|_| Refusal::Reach)

@@ -41,6 +41,8 @@ pub struct Copies {
     /// Ends of instructions that begin in another frame, by the frame of the end.
     ends: HashMap<u64, End>,
     counts: Counts,
+    /// Where known branches lead to, and how many: offsets, by frame.
+    targets: HashMap<u64, HashMap<usize, usize>>,
     /// Sites of instructions that can be replaced, found and not asked for yet: linear addresses.
     sites: Vec<u64>,
     /// Places in moved ranges that turned out to be code or data of their own: frame, and offset.
@@ -140,6 +142,7 @@ impl Copies {
     /// Drop the copy of a frame that is about to change. True when there was one.
     pub fn forget(&mut self, frame: u64) -> bool {
         self.named.remove(&frame);
+        self.targets.remove(&frame);
         // An instruction that ends here was seen with bytes that are about to change: begin anew.
         if let Some(end) = self.ends.remove(&frame)
             && let Some(copy) = self.by_frame.get_mut(&end.begins_in)
@@ -183,6 +186,12 @@ impl Copies {
                 };
                 left -= 1;
                 let target = found.near_branch_target();
+                if target != 0
+                    && let Some(phys) = translate(target)
+                {
+                    let (frame, offset) = split(phys);
+                    self.add_branches(frame, offset, 1);
+                }
                 match found.flow_control() {
                     FlowControl::Next
                     | FlowControl::Call
@@ -313,7 +322,18 @@ impl Copies {
     /// The code of a frame, as it is executed at a linear page.
     pub fn code(&self, frame: u64, linear: u64) -> Option<PageCode<'_>> {
         let copy = self.by_frame.get(&frame)?;
-        Some(PageCode { copy, linear })
+        let targets = self.targets.get(&frame);
+        Some(PageCode {
+            copy,
+            targets,
+            linear,
+        })
+    }
+
+    /// Note that an instruction is branched to.
+    pub fn add_branches(&mut self, frame: u64, offset: usize, count: usize) {
+        let targets = self.targets.entry(frame).or_default();
+        *targets.entry(offset).or_default() += count;
     }
 
     /// The guest's own bytes of a range in a frame that has a copy.

@@ -1,5 +1,7 @@
 //! The copy of one page.
 
+use std::collections::HashMap;
+
 use iced_x86::Instruction;
 
 use super::{LONGEST, PAGE, TRAP, decode};
@@ -197,6 +199,7 @@ impl Copy {
 /// A copy at the linear address where it is executed.
 pub struct PageCode<'a> {
     pub(super) copy: &'a Copy,
+    pub(super) targets: Option<&'a HashMap<usize, usize>>,
     pub(super) linear: u64,
 }
 
@@ -213,6 +216,11 @@ impl Code for PageCode<'_> {
 
     fn is_blank(&self, at: usize) -> bool {
         !self.copy.known.has(at) && self.copy.bytes.get(at) == Some(&TRAP)
+    }
+
+    fn branches_to(&self, at: usize) -> usize {
+        let targets = self.targets.and_then(|targets| targets.get(&at));
+        targets.copied().unwrap_or(0)
     }
 
     fn is_patched(&self, at: usize) -> bool {
