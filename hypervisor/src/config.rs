@@ -5,10 +5,36 @@ use std::path::PathBuf;
 
 use hypercall_abi::Mode;
 
+use crate::monitor::gates::KvmKind;
 use crate::patch::Policy;
 
 /// The size of a guest's memory where none is asked for, in bytes.
 pub const DEFAULT_MEMORY: u64 = 64 << 20;
+
+/// Whether the monitor handles CLI and STI of a kernel in mode `trap` by itself, without an exit. On
+/// kvm_pvm that is CLI alone: its interpreter does not show in time what STI would let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FastTraps {
+    /// Where it is the faster way: on VMX and SVM. On kvm_pvm, which interprets the monitor, an
+    /// exit costs less than its instructions.
+    #[default]
+    Auto,
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+impl FastTraps {
+    /// Whether it does, on a kind of KVM.
+    pub(crate) fn is_on(self, kind: KvmKind) -> bool {
+        match self {
+            Self::Auto => kind == KvmKind::Hardware,
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
 
 /// A virtual machine to build.
 #[derive(Clone, Debug)]
@@ -31,6 +57,8 @@ pub struct Config {
     pub timing: bool,
     /// In mode `patch`: when sites are patched.
     pub patch: Policy,
+    /// In mode `trap`: whether the monitor handles the hottest traps by itself.
+    pub fast_traps: FastTraps,
     /// The device node that gives access to KVM.
     pub kvm_node: PathBuf,
 }
@@ -52,6 +80,7 @@ impl Config {
             interactive: false,
             timing: false,
             patch: Policy::default(),
+            fast_traps: FastTraps::default(),
             kvm_node: crate::vm::NODE.into(),
         }
     }

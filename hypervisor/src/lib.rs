@@ -36,7 +36,7 @@ pub mod vendor;
 pub mod vm;
 
 pub use boot::read_note as image_note;
-pub use config::Config;
+pub use config::{Config, FastTraps};
 pub use error::{GuestFault, HostError};
 pub use stop::{Stop, StopReason};
 pub use vcpu::End;

@@ -193,7 +193,9 @@ impl Vm {
                 let probe_root = monitor::native::install_probe(&memory)?;
                 let found = probe(&mut vcpu, &blank, probe_root)?;
                 kind = Some(found);
-                monitor::native::install(&memory)?;
+                // Patched code does not use the real flag, which the monitor would change.
+                let fast_traps = config.mode == Mode::Trap && config.fast_traps.is_on(found);
+                monitor::native::install(&memory, fast_traps)?;
                 let targets = monitor::native::syscall_targets(found);
                 processor::set_syscall(&vcpu, processor::SYSCALL_MASK, targets)?;
                 let mut guest = Deprivileged::new(

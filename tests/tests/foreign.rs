@@ -7,16 +7,20 @@ use std::sync::OnceLock;
 use hypercall_abi::Mode;
 use hypervisor::doctor::{self, Host, Platform};
 use hypervisor::patch::Policy;
-use hypervisor::{Config, vm};
+use hypervisor::{Config, FastTraps, vm};
 use tests::{FOREIGN, Ran, image, need_kvm, run};
 
-/// The ways to run it: a mode, and in mode `patch` when instructions are replaced. After the first trap
-/// the replaced ones are met in each state that the kernel can be in.
-const WAYS: [(Mode, Policy); 4] = [
-    (Mode::Hvm, Policy::Never),
-    (Mode::Trap, Policy::Never),
-    (Mode::Patch, Policy::Adaptive { after: 1 }),
-    (Mode::Patch, Policy::Eager),
+/// A way to run it: a mode, in mode `patch` when instructions are replaced, and in mode `trap` whether the
+/// monitor handles traps by itself.
+type Way = (Mode, Policy, FastTraps);
+
+/// After the first trap, replaced instructions are met in each state that the kernel can be in.
+const WAYS: [Way; 5] = [
+    (Mode::Hvm, Policy::Never, FastTraps::Off),
+    (Mode::Trap, Policy::Never, FastTraps::Off),
+    (Mode::Trap, Policy::Never, FastTraps::On),
+    (Mode::Patch, Policy::Adaptive { after: 1 }, FastTraps::Off),
+    (Mode::Patch, Policy::Eager, FastTraps::Off),
 ];
 
 const TRACE: &str = include_str!("../foreign/trace.txt");
@@ -64,10 +68,11 @@ fn expected<'a>(skipped: &[&str]) -> Vec<&'a str> {
 }
 
 /// Run an image of the kernel, without some checks and programs.
-fn run_without((mode, policy): (Mode, Policy), image: Vec<u8>, skipped: &[&str]) -> Ran {
+fn run_without((mode, policy, fast): Way, image: Vec<u8>, skipped: &[&str]) -> Ran {
     let mut config = Config::new(mode, image, "the foreign kernel");
     config.memory_bytes = 16 << 20;
     config.patch = policy;
+    config.fast_traps = fast;
     if !skipped.is_empty() {
         config.command_line = format!("skip={}", skipped.join(","));
     }

@@ -92,6 +92,9 @@ pub struct Run {
     /// In mode patch: when instructions are replaced
     #[arg(long, value_name = "WHEN", default_value = "adaptive")]
     pub patch: PatchPolicy,
+    /// In mode trap: whether the monitor handles the hottest traps by itself, without an exit
+    #[arg(long, value_name = "WHETHER", default_value = "auto")]
+    pub fast_traps: FastTraps,
     /// The guest's memory: bytes, or a number with K, M, G or T; 8M at least
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = values::size)]
     pub mem: u64,
@@ -270,6 +273,27 @@ pub struct Ci {
     /// The KVM device node
     #[arg(long, value_name = "NODE", default_value = hypervisor::vm::NODE)]
     pub kvm: PathBuf,
+}
+
+/// Whether the monitor handles traps by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FastTraps {
+    /// Where that is faster: on VMX and SVM
+    Auto,
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+impl From<FastTraps> for hypervisor::FastTraps {
+    fn from(whether: FastTraps) -> Self {
+        match whether {
+            FastTraps::Auto => Self::Auto,
+            FastTraps::On => Self::On,
+            FastTraps::Off => Self::Off,
+        }
+    }
 }
 
 /// When mode patch replaces an instruction.

@@ -5,8 +5,9 @@ use super::frame::{self, Entry};
 use super::run::{RESETS, Stop};
 use crate::error::{GuestFault, HostError};
 use crate::machine::cpu::registers::{self, flag};
-use crate::machine::shadow::Edits;
+use crate::machine::shadow::{Edits, View};
 use crate::memory::Memory;
+use crate::monitor::gates::KvmKind;
 use crate::monitor::native::layout;
 use crate::vm::Vm;
 
@@ -60,7 +61,13 @@ impl Vm {
             _ => guest.enter_area(&self.memory),
         };
         let flags = guest.real_flags(interrupts);
-        let mut entry = frame::resume(&self.memory, rip, flags, rsp)?;
+        // The real flags are the kernel's own then, and it is not stepped.
+        let fast = match guest.kind {
+            _ if guest.view() == View::User || flags & flag::TF != 0 => 0,
+            KvmKind::Software => layout::FAST_CLI,
+            KvmKind::Hardware => layout::FAST_BOTH,
+        };
+        let mut entry = frame::resume(&self.memory, rip, flags, rsp, fast)?;
         edits.list.extend(guest.flag_edits());
         let owes_end = guest.owes_end();
         if owes_end || !edits.list.is_empty() {

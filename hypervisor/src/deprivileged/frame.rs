@@ -5,7 +5,9 @@ use hypercall_abi::layout::{USER_CS, USER_SS};
 use crate::error::HostError;
 use crate::machine::shadow::Edit;
 use crate::memory::Memory;
-use crate::monitor::native::layout::{self, EDITS_PAGE, FRAME_PAGE, ROOT, SLOT_END};
+use crate::monitor::native::layout::{
+    self, EDITS_PAGE, FAST, FAST_RAX, FRAME_PAGE, ROOT, SLOT_END,
+};
 use crate::monitor::native::{Stub, points};
 
 /// The bits of RFLAGS that are the guest's own at CPL 3: CF PF AF ZF SF TF IF DF OF RF AC ID. IOPL, NT
@@ -63,11 +65,19 @@ pub struct Entry {
     pub rsp: u64,
 }
 
-/// Have the monitor go on with the guest: at `rip`, with these flags and this stack.
+/// Have the monitor go on with the guest: at `rip`, with these flags and this stack. `fast`: which of
+/// the guest's traps it may handle by itself from there on (see [`layout::FAST`]).
 ///
 /// # Errors
 /// [`HostError`], when the monitor's pages cannot be written.
-pub fn resume(memory: &Memory, rip: u64, rflags: u64, rsp: u64) -> Result<Entry, HostError> {
+pub fn resume(
+    memory: &Memory,
+    rip: u64,
+    rflags: u64,
+    rsp: u64,
+    fast: u32,
+) -> Result<Entry, HostError> {
+    memory.put(layout::phys(FRAME_PAGE) + FAST, &fast.to_le_bytes())?;
     let words = [
         rip,
         u64::from(USER_CS),
@@ -154,6 +164,9 @@ fn at(offset: u64) -> u64 {
 pub enum Left {
     /// An exception or an interrupt.
     Event(u8, Frame),
+    /// An interrupt arrived while the monitor was about to let interrupts in for the guest: the frame
+    /// is that of the guest's STI, which is still to be done.
+    Window(u8, Frame, u64),
     /// A system call: its frame has no use, RCX and R11 have what SYSCALL stored.
     Syscall {
         /// The stack pointer.
@@ -172,6 +185,14 @@ pub fn left(memory: &Memory, rip: u64, rsp: u64, was_asleep: bool) -> Option<Lef
         Stub::Vector(vector) if was_asleep => Left::Awake(Some(vector)),
         Stub::Idle => Left::Awake(None),
         Stub::Vector(vector) => {
+            // Nested in the #GP of a guest's STI: below that frame, which has an error code.
+            const NESTED: u64 = layout::linear(FRAME_PAGE) + SLOT_END - 48 - 40;
+            if rsp == NESTED && vector >= 32 {
+                let mut rax = [0; 8];
+                memory.get(layout::phys(FRAME_PAGE) + FAST_RAX, &mut rax);
+                let frame = read(memory, 13);
+                return Some(Left::Window(vector, frame, u64::from_le_bytes(rax)));
+            }
             let frame = read(memory, vector);
             match vector {
                 3 if frame.rip == pad + 1 => Left::Syscall { rsp: frame.rsp },

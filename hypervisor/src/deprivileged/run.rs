@@ -85,6 +85,14 @@ impl Vm {
                 self.interrupt(guest, vector)?;
                 "interrupt"
             }
+            Left::Window(vector, frame, rax) => {
+                guest.regs.rip = frame.rip;
+                guest.regs.general[registers::RSP] = frame.rsp;
+                guest.regs.general[registers::RAX] = rax;
+                guest.set_real_flags(&self.memory, frame.rflags);
+                self.send_back(guest, vector)?;
+                self.at_instruction(guest, Exception::protection(0))?
+            }
             Left::Syscall { rsp } => {
                 self.system_call(guest, rsp)?;
                 "syscall"

@@ -77,6 +77,7 @@ fn config(options: &Run) -> Result<Config, Failure> {
     config.timing = options.stats || options.json;
     config.kvm_node = options.kvm.clone();
     config.patch = options.patch.into();
+    config.fast_traps = options.fast_traps.into();
     Ok(config)
 }
 

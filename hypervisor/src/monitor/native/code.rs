@@ -20,12 +20,18 @@ global_asm!(
     ".set FRAME_ROOT, {ROOT}",
     ".set FRAME, {FRAME}",
     ".set END_OF_INTERRUPT, {END}",
+    ".set FAST, {FAST}",
+    ".set FAST_RAX, {FAST_RAX}",
+    ".set FAST_BOTH, {FAST_BOTH}",
     include_str!("entry.S"),
     TRAP_PORT = const TRAP_PORT,
     STUB_SIZE = const STUB_SIZE,
     STUBS = const IDLE,
     ROOT = const FRAME_PAGE * 4096 + layout::ROOT,
     FRAME = const FRAME_PAGE * 4096 + SLOT_END - 40,
+    FAST = const FRAME_PAGE * 4096 + layout::FAST,
+    FAST_BOTH = const layout::FAST_BOTH,
+    FAST_RAX = const FRAME_PAGE * 4096 + layout::FAST_RAX,
     END = const APIC * 4096 + 0xb0, // SDM vol. 3, 11.8.5
 );
 
@@ -51,6 +57,8 @@ pub struct Points {
     pub end_and_edits: u64,
     /// End it, and sleep.
     pub end_and_idle: u64,
+    /// Where #GP is handled in the monitor.
+    fast: u64,
 }
 
 /// The code.
@@ -63,9 +71,21 @@ pub fn bytes() -> &'static [u8] {
     }
 }
 
+/// The code, with #GP handled in it where that can be.
+pub fn bytes_with_fast_traps() -> Vec<u8> {
+    const PROTECTION: usize = 13 * STUB_SIZE as usize;
+    let mut code = bytes().to_vec();
+    let distance = points().fast as usize - (PROTECTION + 5);
+    let [a, b, c, d] = (distance as u32).to_le_bytes();
+    for (to, byte) in code.iter_mut().skip(PROTECTION).zip([0xe9, a, b, c, d]) {
+        *to = byte;
+    }
+    code
+}
+
 /// Its points.
 pub fn points() -> &'static Points {
-    // SAFETY: entry.S defines six words there, in this order.
+    // SAFETY: entry.S defines seven words there, in this order.
     unsafe { &paravane_native_points }
 }
 

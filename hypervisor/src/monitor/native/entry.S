@@ -15,6 +15,14 @@ paravane_native_start:
     .ifeq stub - 14
     mov rsp, cr2                        # the slot's address is known; this is not
     .endif
+    .ifeq stub - 13
+    nop                                 # `jmp .Lnative_fast`, where traps are handled here
+    nop
+    nop
+    nop
+    nop
+.Lnative_protection:
+    .endif
     out TRAP_PORT, eax
     .set stub, stub + 1
 .endr
@@ -31,6 +39,40 @@ paravane_native_start:
 .Lnative_end_and_idle:
     mov dword ptr [rip + .Lnative + END_OF_INTERRUPT], 0
     jmp .Lnative_idle
+
+# ---- #GP handled here: CLI and STI of the kernel. rsp: error, rip, cs, rflags, rsp, ss. ----------
+.balign STUB_SIZE, 0xcc
+.Lnative_fast:
+    cmp dword ptr [rip + .Lnative + FAST], 0
+    je .Lnative_protection              # not the kernel, or it is stepped
+    mov [rip + .Lnative + FAST_RAX], rax
+    mov rax, [rsp + 8]
+    inc rax
+    test eax, 0xfff
+    jz 3f                               # the next byte may not be mapped
+    mov ax, [rax - 1]                   # this one was fetched
+    cmp al, 0xfa                        # cli
+    jne 1f
+    and dword ptr [rsp + 24], ~0x200
+    jmp 2f
+1:  cmp al, 0xfb                        # sti
+    jne 3f
+    cmp ah, 0xf4                        # hlt, or what stands for it: the VMM does both
+    je 3f
+    cmp dword ptr [rip + .Lnative + FAST], FAST_BOTH
+    jne 3f
+    test dword ptr [rsp + 24], 0x200
+    jnz 2f
+    sti                                 # What waits arrives before `cli`, at a stub and with a frame
+    nop                                 # on this stack: the VMM knows by RSP. Then STI is not done,
+    cli                                 # since interrupts come one instruction later.
+    or dword ptr [rsp + 24], 0x200
+2:  inc qword ptr [rsp + 8]
+    mov rax, [rip + .Lnative + FAST_RAX]
+    add rsp, 8
+    iretq
+3:  mov rax, [rip + .Lnative + FAST_RAX]
+    jmp .Lnative_protection
 
 # ---- Ways back. The VMM has set rsp and RIP, and every other register is the guest's. ----------
 .balign STUB_SIZE, 0xcc
@@ -68,4 +110,5 @@ paravane_native_points:
     .quad .Lnative_resume_edits - .Lnative
     .quad .Lnative_end_and_edits - .Lnative
     .quad .Lnative_end_and_idle - .Lnative
+    .quad .Lnative_fast - .Lnative
 .popsection

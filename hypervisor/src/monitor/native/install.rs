@@ -24,8 +24,13 @@ const READ_WRITE: u64 = PRESENT | WRITE | NO_EXECUTE;
 const LINK: u64 = PRESENT | WRITE | USER;
 
 /// Write the monitor and the page directories that the shadow roots link.
-pub fn install(memory: &Memory) -> Result<(), HostError> {
-    memory.put(phys(CODE), code::bytes())?;
+///
+/// `fast_traps`: CLI and STI of the kernel are handled in the monitor.
+pub fn install(memory: &Memory, fast_traps: bool) -> Result<(), HostError> {
+    match fast_traps {
+        true => memory.put(phys(CODE), &code::bytes_with_fast_traps())?,
+        false => memory.put(phys(CODE), code::bytes())?,
+    }
     let idt = tables::idt(256, Interrupts::OnTheStack, code::vector);
     memory.put(phys(IDT), &idt)?;
     let tss = linear(DESCRIPTORS) + tables::TSS;

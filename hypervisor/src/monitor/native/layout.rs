@@ -113,6 +113,16 @@ pub const fn patch_entry(at: u64) -> u64 {
 pub const SLOT_END: u64 = 0x800;
 /// Offset in the frame page: the root that the way back loads.
 pub const ROOT: u64 = 0x000;
+/// Offset in the frame page: what #GP may be handled in the monitor, a double word: nothing (0), CLI, or
+/// CLI and STI.
+pub const FAST: u64 = 0x008;
+/// In that word: CLI. The interpreter of kvm_pvm lets no interrupt in within three instructions, so it is
+/// not found there whether STI would let one in.
+pub const FAST_CLI: u32 = 1;
+/// In that word: CLI and STI.
+pub const FAST_BOTH: u32 = 2;
+/// Offset in the frame page: the guest's RAX meanwhile.
+pub const FAST_RAX: u64 = 0x010;
 /// How many edits the way back can make.
 pub const EDITS: usize = 100;
 
