@@ -60,6 +60,7 @@ fn run(args: &[String]) -> Result<ExitCode, Box<dyn Error>> {
     };
     let mut config = match value("--mode").as_deref() {
         Some("hvm") => Config::new(Mode::Hvm, guest_images::NATIVE, "native"),
+        Some("trap") => Config::new(Mode::Trap, guest_images::NATIVE, "native"),
         _ => Config::new(Mode::Pv, guest_images::PV, "pv"),
     };
     config.command_line = value("--cmdline").unwrap_or_default();

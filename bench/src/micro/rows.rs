@@ -13,6 +13,7 @@ pub struct MicroRow {
     /// What one operation is.
     pub about: &'static str,
     hvm: Option<Yardstick>,
+    trap: Option<Yardstick>,
     pv: Option<Yardstick>,
 }
 
@@ -40,10 +41,22 @@ impl Yardstick {
 }
 
 impl MicroRow {
+    /// Whether one operation does the same each time, whatever the host does meanwhile. Where `sti` and `hlt`
+    /// trap, `idle_wake` leaves more or less often, depending on whether its deadline has passed by then.
+    pub fn is_counted(&self, mode: Mode) -> bool {
+        self.name != "idle_wake" || matches!(mode, Mode::Hvm | Mode::Pv)
+    }
+
     /// The bare cost of what this row needs in a mode; `None` where no single mechanism is the
     /// same: a shared word is no trap, and the floor has no such loop at CPL 0.
     pub fn yardstick(&self, mode: Mode, platform: Platform) -> Option<Yardstick> {
-        let found = if mode == Mode::Pv { self.pv } else { self.hvm }?;
+        let found = match mode {
+            Mode::Hvm => self.hvm,
+            Mode::Trap => self.trap,
+            // What is patched is no trap any more, or has the trap's floor.
+            Mode::Patch => None,
+            Mode::Pv => self.pv,
+        }?;
         // Where SYSCALL reaches CPL 0, the slot arm_timer goes through it (monitor/gates.rs).
         let is_gated = mode == Mode::Pv && platform == Platform::Hardware;
         Some(match found.row {
@@ -66,6 +79,7 @@ const fn row(
         name,
         about,
         hvm,
+        trap: None,
         pv,
     }
 }
