@@ -84,6 +84,14 @@ const fn row(
     }
 }
 
+/// An instruction alone, which in `trap` is an exit with an emulation in it.
+const fn instruction(name: &'static str, about: &'static str) -> MicroRow {
+    MicroRow {
+        trap: Yardstick::once(floor::Row::TrapExit),
+        ..row(name, about, None, None)
+    }
+}
+
 /// Every row, in the order of a report.
 pub const ROWS: &[MicroRow] = {
     use floor::Row::*;
@@ -171,10 +179,28 @@ pub const ROWS: &[MicroRow] = {
         ),
         row("breakpoint", "#BP, handled", NONE, one(Breakpoint)),
         row(
+            "general_protection",
+            "#GP, handled and skipped",
+            NONE,
+            one(GeneralProtection),
+        ),
+        row(
             "page_remap",
             "a page mapped elsewhere, flushed, touched",
             NONE,
             one(PageRemap),
+        ),
+        row(
+            "table_write",
+            "an entry of a page table stored, invalidated, touched",
+            NONE,
+            one(PageRemap),
+        ),
+        row(
+            "hidden_fault",
+            "a mapped page touched for the first time",
+            NONE,
+            NONE,
         ),
         row(
             "timer_arm",
@@ -194,6 +220,33 @@ pub const ROWS: &[MicroRow] = {
             one(IdleWake),
             one(IdleWake),
         ),
+        instruction("cli", "CLI alone"),
+        instruction("sti", "STI alone, interrupts being on"),
+        instruction("cli_sti", "CLI and STI, a NOP behind each"),
+        instruction("pushf", "PUSHF alone"),
+        instruction("popf", "POPF alone"),
+        instruction("cr0_read", "MOV from CR0"),
+        instruction("cr0_write", "MOV to CR0, the same value"),
+        instruction("cr2_read", "MOV from CR2"),
+        instruction("cr3_read", "MOV from CR3"),
+        instruction("cr3_write", "MOV to CR3, the same root"),
+        instruction("cr4_read", "MOV from CR4"),
+        instruction("cr4_write", "MOV to CR4, the same value"),
+        instruction("cr8_read", "MOV from CR8"),
+        instruction("cr8_write", "MOV to CR8, the same value"),
+        instruction("dr_read", "MOV from DR7"),
+        instruction("dr_write", "MOV to DR7, the same value"),
+        instruction("lgdt", "LGDT, the same table"),
+        instruction("lidt", "LIDT, the same table"),
+        instruction("rdmsr", "RDMSR of KERNEL_GS_BASE"),
+        instruction("wrmsr", "WRMSR of KERNEL_GS_BASE"),
+        instruction("swapgs", "SWAPGS twice"),
+        instruction("cpuid", "CPUID of leaf 0"),
+        instruction("port_in", "IN from the UART's line status"),
+        instruction("port_out", "OUT to the UART's scratch register"),
+        instruction("wbinvd", "WBINVD"),
+        instruction("segment_read", "MOV from DS"),
+        instruction("iretq", "IRETQ to the next instruction"),
     ]
 };
 
