@@ -86,9 +86,18 @@ const fn row(
 
 /// An instruction alone, which in `trap` is an exit with an emulation in it.
 const fn instruction(name: &'static str, about: &'static str) -> MicroRow {
+    instructions(1, name, about)
+}
+
+/// So many instructions that trap.
+const fn instructions(times: u32, name: &'static str, about: &'static str) -> MicroRow {
+    let row = row(name, about, None, None);
     MicroRow {
-        trap: Yardstick::once(floor::Row::TrapExit),
-        ..row(name, about, None, None)
+        trap: Some(Yardstick {
+            row: floor::Row::TrapExit,
+            times,
+        }),
+        ..row
     }
 }
 
@@ -222,7 +231,7 @@ pub const ROWS: &[MicroRow] = {
         ),
         instruction("cli", "CLI alone"),
         instruction("sti", "STI alone, interrupts being on"),
-        instruction("cli_sti", "CLI and STI, a NOP behind each"),
+        instructions(2, "cli_sti", "CLI and STI, a NOP behind each"),
         instruction("pushf", "PUSHF alone"),
         instruction("popf", "POPF alone"),
         instruction("cr0_read", "MOV from CR0"),
@@ -240,7 +249,7 @@ pub const ROWS: &[MicroRow] = {
         instruction("lidt", "LIDT, the same table"),
         instruction("rdmsr", "RDMSR of KERNEL_GS_BASE"),
         instruction("wrmsr", "WRMSR of KERNEL_GS_BASE"),
-        instruction("swapgs", "SWAPGS twice"),
+        instructions(2, "swapgs", "SWAPGS twice"),
         instruction("cpuid", "CPUID of leaf 0"),
         instruction("port_in", "IN from the UART's line status"),
         instruction("port_out", "OUT to the UART's scratch register"),
@@ -261,5 +270,18 @@ mod tests {
         assert_eq!(of(Mode::Pv, Platform::Hardware), floor::Row::TimerArmGate);
         assert_eq!(of(Mode::Pv, Platform::KvmPvm), floor::Row::TimerArm);
         assert_eq!(of(Mode::Hvm, Platform::Hardware), floor::Row::TimerArm);
+    }
+
+    #[test]
+    fn a_trapped_instruction_is_compared_with_a_bare_trap_and_only_in_trap() {
+        let of = |name: &str, mode| {
+            let row = ROWS.iter().find(|row| row.name == name).unwrap();
+            row.yardstick(mode, Platform::KvmPvm).map(Yardstick::name)
+        };
+        assert_eq!(of("cr0_read", Mode::Trap).as_deref(), Some("trap_exit"));
+        assert_eq!(of("swapgs", Mode::Trap).as_deref(), Some("2 x trap_exit"));
+        for mode in [Mode::Hvm, Mode::Patch, Mode::Pv] {
+            assert_eq!(of("cr0_read", mode), None);
+        }
     }
 }
