@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use hypercall_abi::Mode;
 
+use crate::patch::Policy;
+
 /// The size of a guest's memory where none is asked for, in bytes.
 pub const DEFAULT_MEMORY: u64 = 64 << 20;
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub interactive: bool,
     /// Whether exits and calls are timed, not only counted.
     pub timing: bool,
+    /// In mode `patch`: when sites are patched.
+    pub patch: Policy,
     /// The device node that gives access to KVM.
     pub kvm_node: PathBuf,
 }
@@ -47,6 +51,7 @@ impl Config {
             initrd: None,
             interactive: false,
             timing: false,
+            patch: Policy::default(),
             kvm_node: crate::vm::NODE.into(),
         }
     }

@@ -86,9 +86,6 @@ pub enum HostError {
         /// The mode.
         mode: Mode,
     },
-    /// The mode is not built yet.
-    #[error("--mode {} is not available in this version: use hvm, trap or pv", .0.name())]
-    Mode(Mode),
     /// The command line does not fit its page.
     #[error("the guest command line has {len} bytes, the limit is {limit}")]
     CommandLine {

@@ -22,6 +22,7 @@ pub mod machine;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod monitor;
+pub mod patch;
 mod processor;
 mod report;
 #[allow(unsafe_code)]

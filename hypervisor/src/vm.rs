@@ -20,10 +20,12 @@ use crate::doctor;
 use crate::doors::call::CallDoor;
 use crate::doors::port::Ports;
 use crate::error::HostError;
+use crate::loader::Symbols;
 use crate::machine::{Console, Input, Machine};
 use crate::memory::Memory;
 use crate::monitor::gates::KvmKind;
 use crate::monitor::{self};
+use crate::patch::{PatchedSite, Policy};
 use crate::processor;
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -151,9 +153,6 @@ impl Vm {
     /// # Errors
     /// [`HostError`], for the host's and the configuration's part.
     pub fn new(config: Config, out: Box<dyn Write + Send>) -> Result<Self, HostError> {
-        if config.mode == Mode::Patch {
-            return Err(HostError::Mode(config.mode));
-        }
         let kvm = open_kvm_at(&config.kvm_node)?;
         let fd = kvm.create_vm().map_err(HostError::create("VM"))?;
         let memory = Memory::new(config.memory_bytes, config.mode)?;
@@ -205,6 +204,9 @@ impl Vm {
                         root: start.root,
                         shared: installed.shared,
                         cpuid: cpuid.clone(),
+                        kind: found,
+                        patch: (config.mode == Mode::Patch)
+                            .then(|| (config.patch, functions(config.patch, &config.image))),
                     },
                 )?;
                 root = guest.first_root(&memory)?;
@@ -283,6 +285,12 @@ impl Vm {
         self.kind
     }
 
+    /// In mode `patch`: the sites that trapped or were patched, by address, and what became of each.
+    pub fn patches(&self) -> Vec<PatchedSite> {
+        let guest = self.deprivileged.as_ref();
+        guest.map(|guest| guest.patches()).unwrap_or_default()
+    }
+
     /// Run the guest until it ends.
     ///
     /// # Errors
@@ -315,6 +323,14 @@ impl Vm {
             Some(first) => monitor::set_event_entries(&self.memory, first),
             None => Ok(()),
         }
+    }
+}
+
+/// The image's functions, where they are looked through ahead of time.
+fn functions(policy: Policy, image: &[u8]) -> Vec<u64> {
+    match policy {
+        Policy::Eager => Symbols::read(image).functions().collect(),
+        Policy::Adaptive { .. } | Policy::Never => Vec::new(),
     }
 }
 

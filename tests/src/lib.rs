@@ -24,8 +24,8 @@ pub static FOREIGN: &[u8] = include_bytes!(env!("PARAVANE_FOREIGN_KERNEL"));
 /// The status of a tiny guest that met an event that its behaviour does not expect.
 pub const UNEXPECTED_EVENT: u8 = 97;
 
-/// The modes that this version runs.
-pub const MODES: [Mode; 3] = [Mode::Hvm, Mode::Trap, Mode::Pv];
+/// The modes.
+pub const MODES: [Mode; 4] = Mode::ALL;
 
 /// Leave the test, saying so, where `PARAVANE_NO_KVM=1` says that there is no KVM to test on.
 #[macro_export]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hypercall_abi::Mode;
 use hypercall_abi::boot::ABI_VERSION;
-use hypervisor::{Config, End, HostError, Vm};
+use hypervisor::{Config, End};
 use tests::{
     Random, TINY, each_mode, image, kernel, kernel_image, need_kvm, refusal, run, run_for, script,
 };
@@ -166,16 +166,6 @@ fn an_image_that_spans_too_much_is_refused_by_name() {
             "{refusal}"
         );
     });
-}
-
-#[test]
-fn the_mode_to_come_is_refused_by_name() {
-    let config = Config::new(Mode::Patch, guest_images::NATIVE, "the kernel");
-    let Err(error) = Vm::new(config, Box::new(std::io::sink())) else {
-        panic!("the virtual machine was built");
-    };
-    assert!(matches!(error, HostError::Mode(Mode::Patch)));
-    assert!(error.to_string().contains("patch"), "{error}");
 }
 
 /// Build and run a damaged kernel: an error of the host names the file, and a guest ends in one of

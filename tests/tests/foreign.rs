@@ -6,11 +6,18 @@ use std::sync::OnceLock;
 
 use hypercall_abi::Mode;
 use hypervisor::doctor::{self, Host, Platform};
+use hypervisor::patch::Policy;
 use hypervisor::{Config, vm};
 use tests::{FOREIGN, Ran, image, need_kvm, run};
 
-/// The modes that run it.
-const MODES: [Mode; 2] = [Mode::Hvm, Mode::Trap];
+/// The ways to run it: a mode, and in mode `patch` when instructions are replaced. After the first trap
+/// the replaced ones are met in each state that the kernel can be in.
+const WAYS: [(Mode, Policy); 4] = [
+    (Mode::Hvm, Policy::Never),
+    (Mode::Trap, Policy::Never),
+    (Mode::Patch, Policy::Adaptive { after: 1 }),
+    (Mode::Patch, Policy::Eager),
+];
 
 const TRACE: &str = include_str!("../foreign/trace.txt");
 
@@ -57,9 +64,10 @@ fn expected<'a>(skipped: &[&str]) -> Vec<&'a str> {
 }
 
 /// Run an image of the kernel, without some checks and programs.
-fn run_without(mode: Mode, image: Vec<u8>, skipped: &[&str]) -> Ran {
+fn run_without((mode, policy): (Mode, Policy), image: Vec<u8>, skipped: &[&str]) -> Ran {
     let mut config = Config::new(mode, image, "the foreign kernel");
     config.memory_bytes = 16 << 20;
+    config.patch = policy;
     if !skipped.is_empty() {
         config.command_line = format!("skip={}", skipped.join(","));
     }
@@ -71,14 +79,14 @@ type Run = (Ran, Vec<&'static str>);
 
 /// Look at a run in each mode; all tests look at the same ones.
 fn each_run(test: impl Fn(&Ran, &[&str])) {
-    static RUNS: [OnceLock<Run>; MODES.len()] = [const { OnceLock::new() }; MODES.len()];
+    static RUNS: [OnceLock<Run>; WAYS.len()] = [const { OnceLock::new() }; WAYS.len()];
     need_kvm!();
-    for (mode, run) in MODES.into_iter().zip(&RUNS) {
+    for (way, run) in WAYS.into_iter().zip(&RUNS) {
         let (ran, skipped) = run.get_or_init(|| {
-            let skipped = skipped(mode);
-            (run_without(mode, FOREIGN.to_vec(), &skipped), skipped)
+            let skipped = skipped(way.0);
+            (run_without(way, FOREIGN.to_vec(), &skipped), skipped)
         });
-        println!("mode {}, without {skipped:?}", mode.name());
+        println!("{way:?}, without {skipped:?}");
         test(ran, skipped);
     }
 }
@@ -215,8 +223,9 @@ fn a_process_that_ends_otherwise_fails_the_kernel() {
         .position(|window| window == instructions)
         .expect("the program is in the image");
     let image = image::with_bytes(FOREIGN, at + 2, &[0x89, 0xc1]);
-    for mode in MODES {
-        let ran = run_without(mode, image.clone(), &skipped(mode));
+    for way in WAYS {
+        let mode = way.0;
+        let ran = run_without(way, image.clone(), &skipped(mode));
         assert_eq!(ran.status(), 1, "{}", ran.output);
         let lines: Vec<&str> = ran.output.lines().collect();
         assert!(

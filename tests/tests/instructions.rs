@@ -3,6 +3,7 @@
 
 use hypercall_abi::{Mode, layout};
 use hypervisor::doctor::Platform;
+use hypervisor::patch::Policy;
 use iced_x86::IcedError;
 use iced_x86::code_asm::registers::*;
 use iced_x86::code_asm::{CodeAssembler, dword_ptr, qword_ptr, word_ptr};
@@ -60,11 +61,13 @@ fn with_gdt(a: &mut CodeAssembler) -> Assembled {
 fn expect(status: u8, segments: bool, write: impl Fn(&mut CodeAssembler) -> Assembled) {
     need_kvm!();
     let is_reference = hypervisor::doctor::platform() != Platform::KvmPvm;
-    for mode in [Mode::Hvm, Mode::Trap] {
+    for mode in [Mode::Hvm, Mode::Trap, Mode::Patch] {
         if mode == Mode::Hvm && segments && !is_reference {
             continue;
         }
-        let ran = run(image::instructions(mode, |a| write(a)));
+        let mut config = image::instructions(mode, |a| write(a));
+        config.patch = Policy::Eager;
+        let ran = run(config);
         assert_eq!(ran.status(), status, "in mode {}", mode.name());
     }
 }
@@ -289,7 +292,7 @@ fn retfq_and_a_far_jump_through_memory_load_the_code_segment() {
 fn cpuid_hides_what_a_deprivileged_processor_does_not_have() {
     need_kvm!();
     // x2APIC, which hvm guests have.
-    for (mode, status) in [(Mode::Hvm, 1), (Mode::Trap, 0)] {
+    for (mode, status) in [(Mode::Hvm, 1), (Mode::Trap, 0), (Mode::Patch, 0)] {
         let ran = run(image::instructions(mode, |a| {
             a.mov(eax, 1)?;
             a.cpuid()?;

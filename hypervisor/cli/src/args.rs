@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args as Group, Parser, Subcommand, ValueEnum};
 use hypercall_abi::Mode;
+use hypervisor::patch::Policy;
 
 use crate::status;
 
@@ -57,6 +58,9 @@ pub enum Command {
     /// Test guests: boot them, type at them, wait for what they must say
     #[command(after_help = CI_EXAMPLES, after_long_help = format!("{CI_EXAMPLES}\n\n{CI_STATUS}"))]
     Ci(Ci),
+    /// Show what mode patch does to a kernel, site by site
+    #[command(after_help = PATCHES_EXAMPLES)]
+    Patches(Patches),
     /// Say what this host's KVM can do, and how to mend what it cannot
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Doctor),
@@ -85,6 +89,9 @@ pub struct Run {
     /// How the guest's privileged operations are done
     #[arg(long, value_name = "MODE", default_value = "pv", value_parser = values::mode())]
     pub mode: Mode,
+    /// In mode patch: when instructions are replaced
+    #[arg(long, value_name = "WHEN", default_value = "adaptive")]
+    pub patch: PatchPolicy,
     /// The guest's memory: bytes, or a number with K, M, G or T; 8M at least
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = values::size)]
     pub mem: u64,
@@ -260,6 +267,78 @@ pub struct Ci {
     /// Skip every case, and end with 0, where KVM cannot be used
     #[arg(long)]
     pub skip_without_kvm: bool,
+    /// The KVM device node
+    #[arg(long, value_name = "NODE", default_value = hypervisor::vm::NODE)]
+    pub kvm: PathBuf,
+}
+
+/// When mode patch replaces an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PatchPolicy {
+    /// Once it has trapped three times
+    Adaptive,
+    /// As soon as it is found; all functions of the image are looked through first
+    Eager,
+    /// Never: each one traps
+    Never,
+}
+
+impl PatchPolicy {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adaptive => "adaptive",
+            Self::Eager => "eager",
+            Self::Never => "never",
+        }
+    }
+}
+
+impl From<PatchPolicy> for Policy {
+    fn from(policy: PatchPolicy) -> Self {
+        match policy {
+            PatchPolicy::Adaptive => Self::default(),
+            PatchPolicy::Eager => Self::Eager,
+            PatchPolicy::Never => Self::Never,
+        }
+    }
+}
+
+const PATCHES_EXAMPLES: &str = "\
+The guest runs twice, first with every instruction trapping, then with patches. A site is a cli, sti,
+pushf or popf that the kernel executed. It is moved, with its neighbours, to where it is a plain access
+to a flag in memory; where that cannot be done safely it goes on trapping, and the list says why.
+
+Examples:
+  paravane patches                                the native kernel's self-test
+  paravane patches --code                         with the code before and after
+  paravane patches --patch eager --json           ahead of time, for a machine
+  paravane patches my-kernel.elf --cmdline quick  another kernel";
+
+/// Options of `patches`.
+#[derive(Debug, Group)]
+pub struct Patches {
+    /// The guest: a static ELF64 file with a Paravane note of a native image [default: the native
+    /// kernel built in]
+    pub image: Option<PathBuf>,
+    /// When instructions are replaced
+    #[arg(long, value_name = "WHEN", default_value = "adaptive")]
+    pub patch: PatchPolicy,
+    /// The guest kernel's command line [default, of the kernel built in: a script with its self-test]
+    #[arg(long, value_name = "TEXT")]
+    pub cmdline: Option<String>,
+    /// Show the code before and after
+    #[arg(long)]
+    pub code: bool,
+    /// Let the guest's console write to stderr
+    #[arg(long)]
+    pub console: bool,
+    /// End each of the two runs after this many seconds, with status 124
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = values::seconds)]
+    pub timeout: Duration,
+    /// Print the list as JSON
+    #[arg(long)]
+    pub json: bool,
     /// The KVM device node
     #[arg(long, value_name = "NODE", default_value = hypervisor::vm::NODE)]
     pub kvm: PathBuf,

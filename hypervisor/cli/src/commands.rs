@@ -7,6 +7,7 @@ mod ci;
 mod doctor;
 mod floor;
 mod hypercalls;
+mod patches;
 mod run;
 mod tour;
 
@@ -26,6 +27,7 @@ pub fn run(args: Args, ending: &Ending) -> Result<u8, Failure> {
         Some(Command::Audit(options)) => audit::run(&options),
         Some(Command::Hypercalls(options)) => hypercalls::run(&options),
         Some(Command::Ci(options)) => ci::run(&options, ending),
+        Some(Command::Patches(options)) => patches::run(&options, ending),
         Some(Command::Doctor(options)) => doctor::run(&options),
         Some(Command::FloorVm) => floor::run(),
     }

@@ -67,9 +67,7 @@ impl Failure {
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         match error {
-            HostError::MemorySize { .. } | HostError::Mode(_) | HostError::CommandLine { .. } => {
-                Self::usage(error)
-            }
+            HostError::MemorySize { .. } | HostError::CommandLine { .. } => Self::usage(error),
             error => Self::host(error),
         }
     }

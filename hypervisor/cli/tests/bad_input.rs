@@ -55,10 +55,8 @@ fn what_the_library_refuses_of_the_options_is_a_usage_error() {
     usage(&["run", "--mem", "0"], &["--mem"]);
     usage(&["run", "--mem", "67108865"], &["multiple of 4 KiB"]);
     usage(&["run", "--mem", "2T"], &["256G"]);
-    usage(
-        &["run", "--mode", "patch"],
-        &["--mode patch is not available", "hvm, trap or pv"],
-    );
+    usage(&["run", "--mode", "pva"], &["pva", "hvm, trap, patch, pv"]);
+    usage(&["run", "--patch", "often"], &["often", "eager"]);
     usage(&["run", "--cmdline", &"x".repeat(5000)], &["5000", "4095"]);
 }
 

@@ -280,7 +280,7 @@ fn junit_counts_what_happened() {
         [[scenario]]
         name = "impossible"
         mode = "patch"
-        image = "native"
+        image = "pv"
         status = 0
         "#,
     );

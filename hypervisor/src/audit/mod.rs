@@ -17,7 +17,7 @@ mod explain;
 mod image;
 mod name;
 mod padding;
-mod recorder;
+pub(crate) mod recorder;
 mod report;
 mod scan;
 mod sensitive;

@@ -23,23 +23,28 @@ pub(super) struct Recorder<'a> {
     named: Option<(usize, Option<String>)>,
 }
 
+/// How instructions are shown.
+pub(crate) fn formatter() -> IntelFormatter {
+    let mut formatter = IntelFormatter::new();
+    let options = formatter.options_mut();
+    options.set_hex_prefix("0x");
+    options.set_hex_suffix("");
+    options.set_uppercase_hex(false);
+    options.set_space_after_operand_separator(true);
+    formatter
+}
+
 impl<'a> Recorder<'a> {
     pub(super) fn new(
         part: &'a Part<'a>,
         allowances: &'a [Allowance],
         report: &'a mut Report,
     ) -> Self {
-        let mut formatter = IntelFormatter::new();
-        let options = formatter.options_mut();
-        options.set_hex_prefix("0x");
-        options.set_hex_suffix("");
-        options.set_uppercase_hex(false);
-        options.set_space_after_operand_separator(true);
         Recorder {
             part,
             allowances,
             report,
-            formatter,
+            formatter: formatter(),
             named: None,
         }
     }

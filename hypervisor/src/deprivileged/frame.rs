@@ -98,7 +98,8 @@ pub fn with_root(memory: &Memory, root: u64) -> Result<Entry, HostError> {
     })
 }
 
-/// As [`with_root`], but make edits before that; `rax` and `rdi` are the guest's.
+/// As [`with_root`], but make edits before that, and `end` the interrupt that is in service; `rax` and
+/// `rdi` are the guest's.
 ///
 /// # Errors
 /// As [`resume`].
@@ -106,6 +107,7 @@ pub fn with_edits(
     memory: &Memory,
     root: u64,
     edits: &[Edit],
+    end: bool,
     rax: u64,
     rdi: u64,
 ) -> Result<Entry, HostError> {
@@ -124,15 +126,21 @@ pub fn with_edits(
         .collect();
     memory.put(layout::phys(EDITS_PAGE), &bytes)?;
     Ok(Entry {
-        rip: at(points().resume_edits),
+        rip: at(match end {
+            true => points().end_and_edits,
+            false => points().resume_edits,
+        }),
         rsp: layout::linear(EDITS_PAGE),
     })
 }
 
-/// Have the monitor sleep.
-pub fn idle() -> Entry {
+/// Have the monitor sleep, and `end` the interrupt that is in service before.
+pub fn idle(end: bool) -> Entry {
     Entry {
-        rip: at(points().idle),
+        rip: at(match end {
+            true => points().end_and_idle,
+            false => points().idle,
+        }),
         rsp: layout::linear(layout::STACKS) + 4096,
     }
 }

@@ -1,8 +1,11 @@
 //! The guest's linear memory, through its own page tables; and the words of the shadow's pool.
 
+use std::collections::HashMap;
+
 use hypercall_abi::{GuestMemory as _, GuestPhys};
 
 use super::copies::Copies;
+use super::patching::EVERYWHERE;
 use crate::error::HostError;
 use crate::machine::cpu::{Cpu, Exception, Linear, Refusal, cr0, efer, is_canonical};
 use crate::machine::paging::{Access, PageFault, Paging, Translation, mark, walk};
@@ -158,11 +161,20 @@ impl Linear for GuestLinear<'_> {
 pub struct Owner<'a> {
     pub memory: &'a Memory,
     pub copies: &'a Copies,
+    /// At which linear page a frame with patches is executed: elsewhere its jumps would lead astray.
+    pub executed_at: Option<&'a HashMap<u64, u64>>,
     pub shared: u64,
 }
 
+impl Owner<'_> {
+    fn is_executed_at(&self, frame: u64, at: u64) -> bool {
+        let page = self.executed_at.and_then(|pages| pages.get(&frame));
+        page.is_none_or(|page| *page == at || *page == EVERYWHERE)
+    }
+}
+
 impl Frames for Owner<'_> {
-    fn backing(&mut self, frame: u64, view: View, _: Access) -> Backing {
+    fn backing(&mut self, frame: u64, at: u64, view: View, _: Access) -> Backing {
         if frame == self.shared {
             return Backing::Ram {
                 phys: frame,
@@ -187,7 +199,7 @@ impl Frames for Owner<'_> {
             (Some(copy), View::Kernel) => Backing::Ram {
                 phys: copy,
                 may_write: false,
-                may_execute: true,
+                may_execute: self.is_executed_at(frame, at),
             },
             (Some(_), View::User) => Backing::Ram {
                 phys: frame,

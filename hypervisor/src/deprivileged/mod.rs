@@ -1,6 +1,7 @@
 //! The native image above the monitor, at CPL 3: modes `trap` and `patch`.
 //!
 //! In walking order: `run` takes each event that the monitor leaves with to what handles it;
+//! `interrupts` delivers and holds interrupts; `patching` is mode `patch`;
 //! `page_fault` keeps the shadow and the copies of code; `memory` is the guest's linear memory as the
 //! virtual processor sees it; `copies` are the pages that the guest's kernel executes; `real` has the
 //! real processor follow the virtual one; `frame` is the way back.
@@ -10,8 +11,10 @@
 
 mod copies;
 mod frame;
+mod interrupts;
 mod memory;
 mod page_fault;
+mod patching;
 mod real;
 mod run;
 
@@ -24,11 +27,15 @@ use crate::machine::cpu::{Cpu, Registers};
 use crate::machine::paging::{Access, walk};
 use crate::machine::shadow::{Full, MonitorLink, Shadow, View};
 use crate::memory::Memory;
+use crate::monitor::gates::KvmKind;
 use crate::monitor::native::layout;
 use crate::processor;
 
+use crate::patch::{PatchedSite, Policy};
 use copies::Copies;
+use interrupts::Flag;
 use memory::{PoolWords, paging};
+use patching::Patching;
 
 /// What a deprivileged native guest has besides its memory.
 #[derive(Debug)]
@@ -49,6 +56,18 @@ pub struct Deprivileged {
     /// Whether the real processor stops after the next instruction, with interrupts off, because the
     /// virtual one lets them in after that.
     is_stepping: bool,
+    /// The instruction that this is to be.
+    step_from: u64,
+    /// Where it was moved to, once the jump there is done.
+    stays_at: Option<u64>,
+    /// Whether the last event came while the real processor was in the patch area.
+    was_in_area: bool,
+    /// The kind of KVM.
+    kind: KvmKind,
+    /// The virtual interrupt flag that patched code uses.
+    flag: Flag,
+    /// Mode `patch`.
+    patching: Option<Patching>,
 }
 
 /// What the virtual machine knows when it makes one.
@@ -64,6 +83,10 @@ pub struct Start {
     pub shared: u64,
     /// What the machine's CPUID says.
     pub cpuid: CpuId,
+    /// The kind of KVM.
+    pub kind: KvmKind,
+    /// In mode `patch`: when sites are patched, and the addresses of the image's functions.
+    pub patch: Option<(Policy, Vec<u64>)>,
 }
 
 impl Deprivileged {
@@ -74,6 +97,7 @@ impl Deprivileged {
     pub fn new(memory: &Memory, start: Start) -> Result<Self, HostError> {
         let link = MonitorLink {
             directory: layout::phys(layout::DIRECTORY),
+            kernel_directory: layout::phys(layout::KERNEL_DIRECTORY),
             memory: layout::REGION.start..layout::END,
             hole: layout::HOLE,
         };
@@ -98,6 +122,14 @@ impl Deprivileged {
             root: 0,
             is_asleep: false,
             is_stepping: false,
+            step_from: 0,
+            was_in_area: false,
+            stays_at: None,
+            kind: start.kind,
+            flag: Flag::default(),
+            patching: start
+                .patch
+                .map(|(policy, functions)| Patching::new(policy, functions)),
         })
     }
 
@@ -155,6 +187,14 @@ impl Deprivileged {
     pub fn translate(&self, memory: &Memory, at: u64) -> Option<u64> {
         let found = walk(memory, &paging(&self.cpu), at, Access::default());
         found.ok().map(|found| found.phys)
+    }
+
+    /// The sites of mode `patch`, and what became of them.
+    pub fn patches(&self) -> Vec<PatchedSite> {
+        self.patching
+            .as_ref()
+            .map(Patching::listing)
+            .unwrap_or_default()
     }
 
     /// Whose tables count now.

@@ -44,21 +44,23 @@ impl Deprivileged {
         if (is_kernel_code || access.write)
             && let Ok(found) = translate(memory, &self.cpu, at, access)
         {
-            {
-                let frame = found.phys & FRAME;
-                if access.write {
-                    self.written(memory, frame);
-                } else if memory.is_ram(frame) && self.copies.page_of(frame).is_none() {
+            let frame = found.phys & FRAME;
+            if access.write {
+                self.written(memory, frame);
+            } else if memory.is_ram(frame) {
+                if self.copies.page_of(frame).is_none() {
                     if self.copies.make(memory, frame).is_err() {
                         return Ok(Outcome::Full);
                     }
                     self.frame_changed(memory, frame);
                 }
+                self.executed_elsewhere(memory, at, frame)?;
             }
         }
         let mut owner = Owner {
             memory,
             copies: &self.copies,
+            executed_at: self.patching.as_ref().map(|patching| &patching.executed_at),
             shared: self.shared,
         };
         let paging = paging(&self.cpu);
@@ -90,15 +92,20 @@ impl Deprivileged {
     /// A frame is about to be written, or was: a copy of it is stale.
     pub(super) fn written(&mut self, memory: &Memory, frame: u64) {
         if self.copies.forget(frame) {
+            self.copy_gone(frame);
             self.frame_changed(memory, frame);
+        }
+        for frame in self.copies.take_begun() {
+            self.copy_gone(frame);
         }
     }
 
     /// A frame is to be mapped in another way than before.
-    fn frame_changed(&mut self, memory: &Memory, frame: u64) {
+    pub(super) fn frame_changed(&mut self, memory: &Memory, frame: u64) {
         let mut owner = Owner {
             memory,
             copies: &self.copies,
+            executed_at: self.patching.as_ref().map(|patching| &patching.executed_at),
             shared: self.shared,
         };
         self.shadow.frame_changed(frame, &mut owner);
@@ -106,6 +113,13 @@ impl Deprivileged {
 
     /// Take what the kernel is about to execute into the copies.
     pub(super) fn discover(&mut self, memory: &Memory) -> Result<(), HostError> {
+        self.look_ahead(memory)?;
+        self.discover_from(memory, self.regs.rip)?;
+        self.patch_found(memory)
+    }
+
+    /// Follow the code from an address.
+    pub(super) fn discover_from(&mut self, memory: &Memory, from: u64) -> Result<(), HostError> {
         let cpu = &self.cpu;
         let fetch = Access {
             execute: true,
@@ -120,8 +134,8 @@ impl Deprivileged {
             }
             Some(last.1 | at & !FRAME)
         };
-        let rip = self.regs.rip;
         self.copies
-            .discover(memory, rip, &mut translate, &is_silent)
+            .discover(memory, from, &mut translate, &is_silent)?;
+        self.discovered(memory)
     }
 }

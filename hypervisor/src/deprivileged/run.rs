@@ -13,7 +13,8 @@ use crate::machine::cpu::{Changes, Effect, Exception, Fatal, Refusal};
 use crate::machine::paging::Access;
 use crate::machine::shadow::{Edits, View};
 use crate::memory::Memory;
-use crate::monitor::native::layout;
+use crate::monitor::native::layout::{self, PATCHES, PATCHES_LEN};
+use crate::patch::Undo;
 use crate::processor;
 use crate::vm::Vm;
 
@@ -22,11 +23,16 @@ const REAL_FLAGS: u64 = 0x25_0fd5;
 /// Vectors with an error code (SDM vol. 3, table 6-1).
 const WITH_ERROR: u32 =
     1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21;
+/// Whether an address is in what patched code uses, which no guest maps.
+fn is_flag_page(at: u64) -> bool {
+    (PATCHES..PATCHES + PATCHES_LEN).contains(&at)
+}
+
 /// How often handling one event may find the shadow full. Once should do.
 const RESETS: usize = 3;
 
 /// Why the guest cannot go on, or the host.
-enum Stop {
+pub(super) enum Stop {
     Guest(GuestFault),
     Host(HostError),
 }
@@ -95,15 +101,60 @@ impl Vm {
             Left::Event(vector, frame) => {
                 guest.regs.rip = frame.rip;
                 guest.regs.general[registers::RSP] = frame.rsp;
-                let stepped = guest.set_real_flags(frame.rflags);
+                let stepped = guest.set_real_flags(&self.memory, frame.rflags);
                 match (stepped, vector) {
-                    (true, 1) => "step",
-                    _ => self.event(guest, vector, &frame, real.rsp)?,
+                    (true, 1) => self.stepped(guest)?,
+                    _ => self.left(guest, vector, &frame, real.rsp)?,
                 }
             }
         };
+        guest.suspend_patches(&self.memory)?;
         self.go_on(guest)?;
         Ok(kind)
+    }
+
+    /// The guest left for an event: in the patch area, maybe, and then what it does there decides first.
+    fn left(
+        &mut self,
+        guest: &mut Deprivileged,
+        vector: u8,
+        frame: &Frame,
+        cr2: u64,
+    ) -> Result<&'static str, Stop> {
+        let step = guest.leave_area(&self.memory);
+        guest.was_in_area = step.is_some();
+        let Some(step) = step else {
+            return self.event(guest, vector, frame, cr2);
+        };
+        if matches!(step.undo, Undo::Finish | Undo::FinishPlain) {
+            // The flag has been written: the instruction is done here, and what came of an interrupt
+            // comes after it. A fault of its own it finds again.
+            let kind = self.at_instruction(guest, Exception::protection(0))?;
+            if vector >= 32 {
+                self.send_back(guest, vector)?;
+            }
+            return Ok(kind);
+        }
+        if vector == 14 && is_flag_page(cr2) {
+            return self.at_instruction(guest, Exception::protection(0));
+        }
+        if vector >= 32 && step.after_sti {
+            self.send_back(guest, vector)?;
+            self.in_shadow(guest)?;
+            return Ok("interrupt");
+        }
+        self.event(guest, vector, frame, cr2)
+    }
+
+    /// The one instruction was executed that interrupts had to wait for; or a jump to where it was moved
+    /// to, and then it is still to come.
+    fn stepped(&mut self, guest: &mut Deprivileged) -> Result<&'static str, Stop> {
+        let at = guest.regs.rip;
+        if guest.leave_area(&self.memory).is_some() && guest.step_from == guest.regs.rip {
+            guest.is_stepping = true;
+            guest.stays_at = Some(at);
+        }
+        Ok("step")
     }
 
     fn event(
@@ -189,11 +240,22 @@ impl Vm {
 
     /// #GP: an instruction to emulate, code that was not seen yet, or the guest's own fault.
     fn protection(&mut self, guest: &mut Deprivileged, error: u32) -> Result<&'static str, Stop> {
-        if guest.view() == View::Kernel && !guest.is_known(&self.memory, guest.regs.rip) {
-            let before = guest.copies.counts().instructions;
-            guest.discover(&self.memory)?;
-            if guest.copies.counts().instructions > before {
-                return Ok("discovery");
+        if guest.view() == View::Kernel {
+            let rip = guest.regs.rip;
+            if !guest.is_known(&self.memory, rip) {
+                let before = guest.copies.counts();
+                guest.discover(&self.memory)?;
+                let now = guest.copies.counts();
+                if now.instructions > before.instructions || now.conflicts > before.conflicts {
+                    return Ok("discovery");
+                }
+            } else if guest.is_overlapped(&self.memory, rip) {
+                return Err(GuestFault::Unsupported {
+                    at: rip,
+                    instruction: "an instruction".to_owned(),
+                    what: "code in which a sensitive instruction and another overlap",
+                }
+                .into());
             }
         }
         self.at_instruction(guest, Exception::protection(error))
@@ -216,10 +278,20 @@ impl Vm {
         };
         // What is no instruction is `hlt` in the copy; `emulate` says that it is #UD.
         if classify(&instruction) == Class::Innocuous && !instruction.is_invalid() {
+            if guest.arrived(&self.memory) {
+                guest.count_arrival(&self.memory, guest.regs.rip)?;
+                return Ok("arrival in a moved range");
+            }
             self.raise(guest, exception)?;
             return Ok("exception");
         }
-        self.emulate(guest, &instruction)
+        let at = guest.regs.rip;
+        let is_kernel = guest.view() == View::Kernel;
+        let kind = self.emulate(guest, &instruction)?;
+        if is_kernel {
+            guest.trapped(&self.memory, at, &instruction)?;
+        }
+        Ok(kind)
     }
 
     fn emulate(
@@ -259,18 +331,11 @@ impl Vm {
         general[registers::RSP] = rsp;
         let (next, rflags) = (general[registers::RCX], general[registers::R11]);
         guest.regs.rip = next.wrapping_sub(2);
-        guest.set_real_flags(rflags);
+        guest.set_real_flags(&self.memory, rflags);
         match guest.cpu.syscall(&mut guest.regs, next) {
             Ok(effect) => self.settle(guest, effect),
             Err(refusal) => self.refused(guest, refusal.into()),
         }
-    }
-
-    fn interrupt(&mut self, guest: &mut Deprivileged, vector: u8) -> Result<(), Stop> {
-        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
-        let result = guest.cpu.interrupt(&mut guest.regs, &mut memory, vector);
-        guest.written_all(&self.memory, memory.written);
-        self.delivered(guest, result)
     }
 
     fn raise(&mut self, guest: &mut Deprivileged, exception: Exception) -> Result<(), Stop> {
@@ -280,7 +345,7 @@ impl Vm {
         self.delivered(guest, result)
     }
 
-    fn delivered(
+    pub(super) fn delivered(
         &mut self,
         guest: &mut Deprivileged,
         result: Result<Effect, Fatal>,
@@ -358,25 +423,14 @@ impl Vm {
             return self.emulate(guest, &next).map(|_| ());
         }
         guest.is_stepping = self.interrupt_waits()?;
+        guest.step_from = guest.regs.rip;
         Ok(())
-    }
-
-    /// Whether the local APIC has an interrupt to deliver.
-    fn interrupt_waits(&self) -> Result<bool, HostError> {
-        const REQUESTED: usize = 0x200;
-        let apic = self
-            .vcpu
-            .get_lapic()
-            .map_err(HostError::kvm("read the local APIC"))?;
-        // Eight registers of 32 bits, 16 bytes apart (SDM vol. 3, 11.8.4).
-        let mut rows = apic.regs.chunks(16).skip(REQUESTED / 16).take(8);
-        Ok(rows.any(|row| row.iter().take(4).any(|byte| *byte != 0)))
     }
 
     /// Load the way back into the guest.
     fn go_on(&mut self, guest: &mut Deprivileged) -> Result<(), Stop> {
         let entry = match guest.is_asleep {
-            true => frame::idle(),
+            true => frame::idle(guest.owes_end()),
             false => self.way_back(guest)?,
         };
         let regs = &mut self.vcpu.sync_regs_mut().regs;
@@ -409,13 +463,22 @@ impl Vm {
     }
 
     fn way_back(&mut self, guest: &mut Deprivileged) -> Result<Entry, Stop> {
-        let (root, edits) = self.root(guest)?;
+        let (root, mut edits) = self.root(guest)?;
+        let interrupts = guest.write_flag(&self.memory)?;
         let regs = &guest.regs;
         let rsp = regs.general[registers::RSP];
-        let mut entry = frame::resume(&self.memory, regs.rip, guest.real_flags(), rsp)?;
-        if !edits.list.is_empty() {
-            let (rax, rdi) = (regs.general[registers::RAX], regs.general[registers::RDI]);
-            entry = frame::with_edits(&self.memory, root, &edits.list, rax, rdi)?;
+        let (rax, rdi) = (regs.general[registers::RAX], regs.general[registers::RDI]);
+        let rip = match guest.stays_at.take() {
+            Some(at) if guest.is_stepping => at,
+            _ => guest.enter_area(&self.memory),
+        };
+        let flags = guest.real_flags(interrupts);
+        let mut entry = frame::resume(&self.memory, rip, flags, rsp)?;
+        edits.list.extend(guest.flag_edits());
+        let owes_end = guest.owes_end();
+        if owes_end || !edits.list.is_empty() {
+            let list = &edits.list;
+            entry = frame::with_edits(&self.memory, root, list, owes_end, rax, rdi)?;
         } else if root != guest.root {
             entry = frame::with_root(&self.memory, root)?;
         }
@@ -447,13 +510,14 @@ impl Vm {
         self.memory.renew(&self.fd, layout::REGION.start)?;
         guest.shadow.clear();
         guest.copies = super::Copies::default();
+        guest.copies_gone();
         guest.root = 0;
         Ok(())
     }
 }
 
 impl Deprivileged {
-    fn written_all(&mut self, memory: &Memory, frames: Vec<u64>) {
+    pub(super) fn written_all(&mut self, memory: &Memory, frames: Vec<u64>) {
         for frame in frames {
             self.written(memory, frame);
         }
@@ -461,7 +525,7 @@ impl Deprivileged {
 
     /// Take the flags that the real processor had; IOPL and NT stay the virtual one's. Whether it was
     /// made to stop after one instruction: then IF and TF are the virtual ones, too.
-    fn set_real_flags(&mut self, real: u64) -> bool {
+    fn set_real_flags(&mut self, memory: &Memory, real: u64) -> bool {
         let stepping = std::mem::take(&mut self.is_stepping);
         let mut theirs = REAL_FLAGS;
         if stepping {
@@ -471,13 +535,19 @@ impl Deprivileged {
             theirs &= !flag::AC;
         }
         self.regs.rflags = self.regs.rflags & !theirs | real & theirs | flag::FIXED;
+        if !stepping {
+            self.read_flag(memory);
+        }
         stepping && !self.regs.has(flag::TF)
     }
 
     /// The flags to go on with. The kernel is not checked for alignment (SDM vol. 3, 6.15, #AC), as the
-    /// real processor at CPL 3 would be.
-    fn real_flags(&self) -> u64 {
-        let mut flags = self.regs.rflags;
+    /// real processor at CPL 3 would be. `interrupts`: what the real interrupt flag is to be.
+    fn real_flags(&self, interrupts: bool) -> u64 {
+        let mut flags = self.regs.rflags & !flag::IF;
+        if interrupts {
+            flags |= flag::IF;
+        }
         if self.is_stepping {
             flags = flags & !flag::IF | flag::TF;
         }
@@ -485,6 +555,21 @@ impl Deprivileged {
             flags &= !flag::AC;
         }
         flags
+    }
+
+    /// Whether the kernel has arrived in a moved range, where a trap says so. It goes on in the area.
+    fn arrived(&self, memory: &Memory) -> bool {
+        !self.was_in_area && self.view() == View::Kernel && self.enter_area(memory) != self.regs.rip
+    }
+
+    /// Whether the kernel's instruction at `at` cannot be executed, for one that overlaps it.
+    fn is_overlapped(&self, memory: &Memory, at: u64) -> bool {
+        let fetch = Access {
+            execute: true,
+            ..Access::default()
+        };
+        translate(memory, &self.cpu, at, fetch)
+            .is_ok_and(|found| self.copies.is_overlapped(found.phys))
     }
 
     /// Whether the kernel's instruction at `at` is in a copy.

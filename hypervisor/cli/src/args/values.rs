@@ -24,9 +24,7 @@ const fn about(mode: Mode) -> &'static str {
     match mode {
         Mode::Hvm => "the processor executes them (native image, CPL 0)",
         Mode::Trap => "each one traps and is emulated (native image, CPL 3)",
-        Mode::Patch => {
-            "each one is rewritten into a call when met (native image, CPL 3); not in this version"
-        }
+        Mode::Patch => "those that trap most are replaced at run time (native image, CPL 3)",
         Mode::Pv => "the guest makes hypercalls instead (pv image, CPL 3)",
     }
 }

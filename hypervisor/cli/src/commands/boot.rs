@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use hypervisor::patch::PatchedSite;
 use hypervisor::{Config, End, Outcome, Vm};
 
 use crate::ending::{Ending, TimeLimit};
@@ -33,6 +34,8 @@ pub struct Ran {
     pub gates: Option<hypervisor::monitor::gates::KvmKind>,
     /// From the first instruction to the end.
     pub took: Duration,
+    /// In mode `patch`: the sites, and what became of them.
+    pub patches: Vec<PatchedSite>,
 }
 
 /// Run a guest to its end. The terminal is as before when this returns.
@@ -70,6 +73,7 @@ pub fn boot(mut config: Config, around: Around<'_>) -> Result<Ran, Failure> {
         outcome: result?,
         gates: vm.kvm_kind(),
         took,
+        patches: vm.patches(),
     })
 }
 

@@ -76,6 +76,7 @@ fn config(options: &Run) -> Result<Config, Failure> {
     config.command_line = options.cmdline.clone();
     config.timing = options.stats || options.json;
     config.kvm_node = options.kvm.clone();
+    config.patch = options.patch.into();
     Ok(config)
 }
 

@@ -14,8 +14,10 @@ fn in_child(child: impl FnOnce() -> bool) -> c_int {
     assert!(pid >= 0);
     if pid == 0 {
         // Whoever runs the tests may ignore some: nohup does, and a shell for what it runs behind.
-        // SAFETY: SIG_DFL is a valid disposition, and runs no code of ours.
-        WATCHED.map(|signal| unsafe { libc::signal(signal, libc::SIG_DFL) });
+        for signal in WATCHED {
+            // SAFETY: SIG_DFL is a valid disposition, and runs no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         // A panic must not unwind into a second test harness.
         let passed = std::panic::catch_unwind(AssertUnwindSafe(child));
         let status = if passed.unwrap_or(false) { 0 } else { 1 };

@@ -3,7 +3,8 @@
 
 pub mod pty;
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Once;
@@ -58,6 +59,8 @@ pub fn command(args: &[&str]) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    // SAFETY: `default_signals` calls signal alone, which may be called between fork and exec.
+    unsafe { command.pre_exec(default_signals) };
     command
 }
 
@@ -133,6 +136,16 @@ pub fn signal(child: &Child, number: i32) {
     let id = i32::try_from(child.id()).expect("a process number");
     // SAFETY: kill only sends; the child is ours and not waited for yet, so the number is its own.
     assert_eq!(unsafe { libc::kill(id, number) }, 0);
+}
+
+/// Whoever runs the tests may ignore some signals (nohup does, and a shell for what it runs behind),
+/// and a child would, too.
+fn default_signals() -> io::Result<()> {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: SIG_DFL is a valid disposition, and runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    Ok(())
 }
 
 /// Read from a child until `text` has come.

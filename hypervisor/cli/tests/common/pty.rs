@@ -103,6 +103,7 @@ fn open() -> (OwnedFd, OwnedFd) {
 }
 
 fn take_terminal() -> io::Result<()> {
+    super::default_signals()?;
     // SAFETY: neither call takes a pointer.
     if unsafe { libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 } {
         return Err(io::Error::last_os_error());

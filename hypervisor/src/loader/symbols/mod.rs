@@ -63,6 +63,12 @@ impl Symbols {
         Some((name, addr.saturating_sub(entry.start)))
     }
 
+    /// The addresses at which functions begin, ascending.
+    pub fn functions(&self) -> impl Iterator<Item = u64> {
+        let functions = self.entries.iter().filter(|entry| entry.is_function);
+        functions.map(|entry| entry.start)
+    }
+
     /// `pv_guest::shell::run+0x12`, or the address alone where nothing is known.
     pub fn describe(&self, addr: u64) -> String {
         match self.lookup(addr) {

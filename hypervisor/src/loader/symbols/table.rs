@@ -38,6 +38,8 @@ pub(super) struct Entry {
     pub(super) end: u64,
     /// Offset into the string table.
     pub(super) name: u32,
+    /// It says itself that it is a function: a plain label may be of data between code.
+    pub(super) is_function: bool,
 }
 
 /// An entry, and what decides between several at one address.
@@ -107,6 +109,7 @@ fn candidate(
             start,
             end: end.min(code.end),
             name: symbol.st_name,
+            is_function,
         },
         is_sized,
         is_function,

@@ -21,7 +21,8 @@ impl<T: Tables> Shadow<T> {
             let mut from = 0;
             while let Some(slot) = first_of(&self.pool.table(id).values, frame, from) {
                 from = slot + 1;
-                let backing = frames.backing(frame, view, Access::default());
+                let at = self.pool.table(id).key.linear_of(slot);
+                let backing = frames.backing(frame, at, view, Access::default());
                 if !derive::conforms(self.pool.entry(id, slot), frame, backing) {
                     self.pool.drop_entry(id, slot);
                     taken += 1;

@@ -67,7 +67,7 @@ impl<T: Tables> Shadow<T> {
         let (table, is_new) = self.table_for(guest, paging, root, at, &found.path)?;
         let (key, slot) = (self.pool.table(table).key, entry::index(at, 1));
         let value = value_of(&key, slot, &found.path);
-        let wanted = self.leaf(&key, value, access, frames).unwrap_or(0);
+        let wanted = self.leaf(&key, slot, value, access, frames).unwrap_or(0);
         if !derive::satisfies(wanted, access) {
             let frame = entry::frame(1, value);
             return Ok(Resolution::Refused { frame });
@@ -179,7 +179,7 @@ impl<T: Tables> Shadow<T> {
             if self.pool.table(table).values[slot] != 0 {
                 continue;
             }
-            let Some(entry) = self.leaf(&key, value, ask, frames) else {
+            let Some(entry) = self.leaf(&key, slot, value, ask, frames) else {
                 continue;
             };
             if self.pool.fill(table, slot, entry) {
@@ -189,7 +189,14 @@ impl<T: Tables> Shadow<T> {
     }
 
     /// The shadow entry for a guest's entry; `None` when the view has no access.
-    fn leaf(&self, key: &Key, value: u64, access: Access, frames: &mut impl Frames) -> Option<u64> {
+    fn leaf(
+        &self,
+        key: &Key,
+        slot: usize,
+        value: u64,
+        access: Access,
+        frames: &mut impl Frames,
+    ) -> Option<u64> {
         let rights = match key.source {
             Source::Memory(_) => key.rights,
             _ => key.rights.through(1, value),
@@ -200,7 +207,7 @@ impl<T: Tables> Shadow<T> {
             true => Backing::Device {
                 phys: self.monitor.hole,
             },
-            false => frames.backing(frame, key.context.view, access),
+            false => frames.backing(frame, key.linear_of(slot), key.context.view, access),
         };
         Some(grant.entry(frame, backing))
     }

@@ -46,21 +46,24 @@ pub enum Backing {
 
 /// Who knows what the frames of guest memory are.
 pub trait Frames {
-    /// What a page-aligned guest-physical frame may be mapped as in a view.
+    /// What a page-aligned guest-physical frame may be mapped as in a view, at the page `at` of linear
+    /// addresses.
     ///
     /// `access` is what the guest does there right now: a store to a page of which there is a copy,
     /// or a fetch from a page of which there is none yet, may change the answer. An access with no
     /// bit set asks how things are; the answer must not change them. When an answer has changed, the
     /// owner calls [`Shadow::frame_changed`](super::Shadow::frame_changed) before the guest goes on.
-    fn backing(&mut self, frame: u64, view: View, access: Access) -> Backing;
+    fn backing(&mut self, frame: u64, at: u64, view: View, access: Access) -> Backing;
 }
 
 /// The gigabyte of the monitor's, and what of guest-physical memory no guest may see.
 #[derive(Clone, Debug)]
 pub struct MonitorLink {
-    /// The page directory that every root maps at `layout::MONITOR_GIB`. Its entries say what of it
-    /// CPL 3 may touch.
+    /// The page directory that every root of the user view maps at `layout::MONITOR_GIB`. Its entries
+    /// say what of it CPL 3 may touch.
     pub directory: u64,
+    /// Likewise of the kernel view.
+    pub kernel_directory: u64,
     /// The monitor's guest-physical memory. A guest that maps it, or the pool, gets the hole.
     pub memory: Range<u64>,
     /// A page-aligned address without memory: an access there is an exit.

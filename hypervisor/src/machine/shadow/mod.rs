@@ -192,7 +192,11 @@ impl<T: Tables> Shadow<T> {
             linear: key.linear_of(TOP_SLOT),
             ..key
         })?;
-        let monitor = derive::link(entry::frame(1, self.monitor.directory));
+        let directory = match key.context.view {
+            View::Kernel => self.monitor.kernel_directory,
+            View::User => self.monitor.directory,
+        };
+        let monitor = derive::link(entry::frame(1, directory));
         self.pool.set(top, MONITOR_SLOT, monitor);
         self.pool.link(root, TOP_SLOT, 0, top);
         Ok(root)

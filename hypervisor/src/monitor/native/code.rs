@@ -2,7 +2,7 @@
 
 use std::arch::global_asm;
 
-use super::layout::{self, FRAME_PAGE, SLOT_END};
+use super::layout::{self, APIC, FRAME_PAGE, SLOT_END};
 use crate::monitor::gates::KvmKind;
 
 /// The port that stubs leave through.
@@ -19,12 +19,14 @@ global_asm!(
     ".set STUBS, {STUBS}",
     ".set FRAME_ROOT, {ROOT}",
     ".set FRAME, {FRAME}",
+    ".set END_OF_INTERRUPT, {END}",
     include_str!("entry.S"),
     TRAP_PORT = const TRAP_PORT,
     STUB_SIZE = const STUB_SIZE,
     STUBS = const IDLE,
     ROOT = const FRAME_PAGE * 4096 + layout::ROOT,
     FRAME = const FRAME_PAGE * 4096 + SLOT_END - 40,
+    END = const APIC * 4096 + 0xb0, // SDM vol. 3, 11.8.5
 );
 
 unsafe extern "C" {
@@ -45,6 +47,10 @@ pub struct Points {
     pub resume_root: u64,
     /// Make edits first, and load a root.
     pub resume_edits: u64,
+    /// End the interrupt that is in service before that.
+    pub end_and_edits: u64,
+    /// End it, and sleep.
+    pub end_and_idle: u64,
 }
 
 /// The code.
@@ -59,7 +65,7 @@ pub fn bytes() -> &'static [u8] {
 
 /// Its points.
 pub fn points() -> &'static Points {
-    // SAFETY: entry.S defines four words there, in this order.
+    // SAFETY: entry.S defines six words there, in this order.
     unsafe { &paravane_native_points }
 }
 

@@ -27,6 +27,11 @@ paravane_native_start:
     cli
     out TRAP_PORT, eax
 
+.balign STUB_SIZE, 0xcc
+.Lnative_end_and_idle:
+    mov dword ptr [rip + .Lnative + END_OF_INTERRUPT], 0
+    jmp .Lnative_idle
+
 # ---- Ways back. The VMM has set rsp and RIP, and every other register is the guest's. ----------
 .balign STUB_SIZE, 0xcc
 .Lnative_resume:                        # rsp = the frame
@@ -36,6 +41,8 @@ paravane_native_start:
     mov cr3, rsp
     lea rsp, [rip + .Lnative + FRAME]
     iretq
+.Lnative_end_and_edits:
+    mov dword ptr [rip + .Lnative + END_OF_INTERRUPT], 0
 .Lnative_resume_edits:                  # rsp = the list: (entry, value, linear).. 0 rax rdi
 1:  pop rdi
     test rdi, rdi
@@ -59,4 +66,6 @@ paravane_native_points:
     .quad .Lnative_resume - .Lnative
     .quad .Lnative_resume_root - .Lnative
     .quad .Lnative_resume_edits - .Lnative
+    .quad .Lnative_end_and_edits - .Lnative
+    .quad .Lnative_end_and_idle - .Lnative
 .popsection

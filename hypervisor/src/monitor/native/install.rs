@@ -1,26 +1,29 @@
 //! Puts the monitor of a deprivileged native guest into guest memory.
 
-use hypercall_abi::layout::{DOORBELL_PAGE, DOORBELL_PHYS, MONITOR_GIB, WINDOW};
+use hypercall_abi::layout::{APIC_PHYS, DOORBELL_PAGE, DOORBELL_PHYS, MONITOR_GIB, WINDOW};
 
 use super::code;
 use super::layout::{
-    self, CODE, DESCRIPTORS, DIRECTORY, EDITS_PAGE, FRAME_PAGE, IDT, PAD, PROBE, SLOT_END, STACKS,
-    TABLE, linear, phys,
+    self, APIC, CODE, DESCRIPTORS, DIRECTORY, EDITS_PAGE, FLAG_TABLES, FRAME_PAGE, IDT,
+    KERNEL_DIRECTORY, PAD, PATCH_FLAG_TABLES, PATCH_SAVE, PATCH_TABLES, PATCHES, PATCHES_LEN,
+    PROBE, SAVE, SLOT_END, STACKS, TABLE, linear, patch_entry, patch_linear, phys,
 };
 use crate::error::HostError;
 use crate::memory::Memory;
 use crate::monitor::gates;
 use crate::monitor::tables::{self, Interrupts};
+use crate::patch::inline;
 
 const PRESENT: u64 = 1;
 const WRITE: u64 = 2;
 const USER: u64 = 4;
+const UNCACHED: u64 = 0x18;
 const LARGE: u64 = 0x80;
 const NO_EXECUTE: u64 = 1 << 63;
 const READ_WRITE: u64 = PRESENT | WRITE | NO_EXECUTE;
 const LINK: u64 = PRESENT | WRITE | USER;
 
-/// Write the monitor and the page directory that every shadow root links.
+/// Write the monitor and the page directories that the shadow roots link.
 pub fn install(memory: &Memory) -> Result<(), HostError> {
     memory.put(phys(CODE), code::bytes())?;
     let idt = tables::idt(256, Interrupts::OnTheStack, code::vector);
@@ -42,12 +45,38 @@ pub fn install(memory: &Memory) -> Result<(), HostError> {
     ] {
         put_entry(memory, TABLE, linear(page), 1, phys(page) | rights)?;
     }
-    for at in (layout::POOL_BASE..layout::END).step_by(2 << 20) {
-        let linear = layout::pool_linear(at);
-        put_entry(memory, DIRECTORY, linear, 2, at | READ_WRITE | LARGE)?;
+    // Uncached, as device registers are.
+    let apic = APIC_PHYS | READ_WRITE | UNCACHED;
+    put_entry(memory, TABLE, linear(APIC), 1, apic)?;
+    for directory in [DIRECTORY, KERNEL_DIRECTORY] {
+        for at in (layout::POOL_BASE..layout::END).step_by(2 << 20) {
+            let linear = layout::pool_linear(at);
+            put_entry(memory, directory, linear, 2, at | READ_WRITE | LARGE)?;
+        }
+        put_entry(memory, directory, WINDOW, 2, phys(TABLE) | LINK)?;
     }
-    put_entry(memory, DIRECTORY, WINDOW, 2, phys(TABLE) | LINK)?;
+    install_patches(memory)?;
     memory.put(phys(PAD), &[0xcc; 4096])
+}
+
+/// Write what patched code uses. The flag's pages are mapped by who keeps the flag.
+fn install_patches(memory: &Memory) -> Result<(), HostError> {
+    for (table, at) in (PATCHES..PATCHES + PATCHES_LEN)
+        .step_by(2 << 20)
+        .enumerate()
+    {
+        let table = phys(PATCH_TABLES + table as u64) | LINK;
+        put_entry(memory, KERNEL_DIRECTORY, at, 2, table)?;
+    }
+    let save = phys(SAVE) | READ_WRITE | USER;
+    put_words(memory, patch_entry(patch_linear(PATCH_SAVE)), &[save])?;
+    for (page, table) in (0..).zip(inline::flag_tables()) {
+        memory.put(phys(FLAG_TABLES + page), &table)?;
+        let entry = phys(FLAG_TABLES + page) | PRESENT | USER | NO_EXECUTE;
+        let at = patch_linear(PATCH_FLAG_TABLES + page);
+        put_words(memory, patch_entry(at), &[entry])?;
+    }
+    Ok(())
 }
 
 /// The IDT's address and limit, and the page of GDT and TSS.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! guest-physical                            linear, supervisor, in every shadow root
-//! fd10_0000  MONITOR   14 pages             ffff_ffff_ffe0_0000  WINDOW, pages as below
+//! fd10_0000  MONITOR   256 pages            ffff_ffff_ffe0_0000  WINDOW, pages as below
+//!                                           ffff_ffff_f000_0000  PATCHES, in the kernel view alone
 //! fd20_0000  TABLES    shadow page tables   \ ffff_ffff_c000_0000 + physical - POOL_BASE
 //! fe00_0000  COPIES    copies of code       / (read, write)
 //! fe80_0000  end
@@ -59,8 +60,50 @@ pub const DIRECTORY: u64 = 8;
 pub const TABLE: u64 = 9;
 /// The four tables of the probe, from the root down.
 pub const PROBE: u64 = 10;
-/// How many pages the monitor has.
-pub const PAGES: u64 = 14;
+/// Of the window alone: the local APIC.
+pub const APIC: u64 = 15;
+/// The virtual interrupt flag that patched code reads and writes.
+pub const FLAG: u64 = 16;
+/// Where patched code keeps RCX for a moment.
+pub const SAVE: u64 = 17;
+/// What POPF's bits mean for patched code, and what PUSHF shows (see `patch::inline`).
+pub const FLAG_TABLES: u64 = 18;
+/// The page directory of `MONITOR_GIB` in the kernel view.
+pub const KERNEL_DIRECTORY: u64 = 21;
+/// The page tables of [`PATCHES`].
+pub const PATCH_TABLES: u64 = 22;
+/// Pages for patched code.
+pub const PATCH_CODE: Range = Range {
+    start: 32,
+    len: 224,
+};
+
+/// Linear, in the kernel view, accessible at CPL 3: what patched code uses, and patched code.
+pub const PATCHES: u64 = MONITOR_GIB + 0x3000_0000;
+/// How much that is: a jump's displacement can have any three low bytes (see `patch::area`).
+pub const PATCHES_LEN: u64 = 16 << 20;
+/// Page numbers within [`PATCHES`]: the flag for who clears and reads it,
+pub const PATCH_FLAG: u64 = 0;
+/// the flag for who sets it: not mapped while an interrupt waits,
+pub const PATCH_SET: u64 = 1;
+/// a page that is never mapped,
+pub const PATCH_NEVER: u64 = 2;
+/// [`SAVE`],
+pub const PATCH_SAVE: u64 = 3;
+/// the three [`FLAG_TABLES`],
+pub const PATCH_FLAG_TABLES: u64 = 4;
+/// and the first one for code.
+pub const PATCH_FIRST: u64 = 16;
+
+/// The linear address of one of the pages of [`PATCHES`].
+pub const fn patch_linear(page: u64) -> u64 {
+    PATCHES + page * 4096
+}
+
+/// The guest-physical address of the page table entry of a linear address in [`PATCHES`].
+pub const fn patch_entry(at: u64) -> u64 {
+    phys(PATCH_TABLES) + (at - PATCHES) / 4096 * 8
+}
 
 /// Offset in the frame page: one past the slot that events store their frame in.
 pub const SLOT_END: u64 = 0x800;
@@ -89,4 +132,9 @@ const _: () = assert!((EDITS * 3 + 3) * 8 <= 4096);
 const _: () = assert!(TABLES.is_multiple_of(2 << 20) && END.is_multiple_of(2 << 20));
 const _: () = assert!(linear(PAD) == layout::PAD_PAGE);
 const _: () = assert!(linear(1) == layout::DOORBELL_PAGE);
-const _: () = assert!(MONITOR + PAGES * 4096 <= TABLES);
+const _: () = assert!(MONITOR + (PATCH_CODE.start + PATCH_CODE.len) * 4096 <= TABLES);
+const _: () = assert!(PATCHES_LEN / (2 << 20) <= PATCH_CODE.start - PATCH_TABLES);
+const _: () = assert!(PATCHES + PATCHES_LEN <= WINDOW && PATCHES.is_multiple_of(2 << 20));
+const _: () = assert!(pool_linear(END) <= PATCHES);
+// The most that waits in the shadow, and the two entries of the flag.
+const _: () = assert!(crate::machine::shadow::MAX_EDITS + 2 <= EDITS);

@@ -116,7 +116,7 @@ impl Owner {
 }
 
 impl Frames for Owner {
-    fn backing(&mut self, frame: u64, view: View, access: Access) -> Backing {
+    fn backing(&mut self, frame: u64, _: u64, view: View, access: Access) -> Backing {
         self.asked += 1;
         assert_eq!(frame % 4096, 0);
         assert_eq!(self.phys(frame, View::User), frame, "a hidden frame");
@@ -170,6 +170,7 @@ impl World {
         };
         let monitor = MonitorLink {
             directory: DIRECTORY,
+            kernel_directory: DIRECTORY,
             memory: MONITOR..MONITOR + (1 << 20),
             hole: HOLE,
         };

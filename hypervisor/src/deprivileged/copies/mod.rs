@@ -8,6 +8,8 @@
 //!
 //! Called by the handling of faults. Never decides what an instruction means.
 
+mod page;
+
 use std::collections::HashMap;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
@@ -15,6 +17,10 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKi
 use crate::error::HostError;
 use crate::memory::Memory;
 use crate::monitor::native::layout::{COPIES, END};
+use crate::patch::{JUMP, Kind};
+
+use page::Copy;
+pub use page::PageCode;
 
 /// HLT: one byte, and #GP at CPL 3.
 const TRAP: u8 = 0xf4;
@@ -35,6 +41,14 @@ pub struct Copies {
     /// Ends of instructions that begin in another frame, by the frame of the end.
     ends: HashMap<u64, End>,
     counts: Counts,
+    /// Where known branches lead to, and how many: offsets, by frame.
+    targets: HashMap<u64, HashMap<usize, usize>>,
+    /// Sites of instructions that can be replaced, found and not asked for yet: linear addresses.
+    sites: Vec<u64>,
+    /// Places in moved ranges that turned out to be code or data of their own: frame, and offset.
+    conflicts: Vec<(u64, usize)>,
+    /// Frames whose copies were begun anew.
+    begun: Vec<u64>,
 }
 
 /// The end of an instruction that begins at the end of another page.
@@ -59,51 +73,13 @@ pub struct Counts {
     pub silent: u64,
     /// Discoveries.
     pub discoveries: u64,
+    /// Places in moved ranges that turned out to be something else.
+    pub conflicts: u64,
 }
 
 /// The copies are full: 8 MiB of code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
-
-struct Copy {
-    page: u64,
-    original: Box<[u8; 4096]>,
-    bytes: Box<[u8; 4096]>,
-    /// A bit for each byte that is part of a known instruction.
-    known: Bits,
-    /// A bit for each byte that a known instruction starts at.
-    starts: Bits,
-    is_changed: bool,
-}
-
-impl std::fmt::Debug for Copy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Copy")
-            .field("page", &self.page)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A bit for each byte of a page.
-struct Bits([u64; 64]);
-
-impl Bits {
-    const fn none() -> Self {
-        Self([0; 64])
-    }
-
-    fn set(&mut self, at: usize) {
-        if let Some(word) = self.0.get_mut(at / 64) {
-            *word |= 1 << (at % 64);
-        }
-    }
-
-    fn has(&self, at: usize) -> bool {
-        self.0
-            .get(at / 64)
-            .is_some_and(|word| word >> (at % 64) & 1 == 1)
-    }
-}
 
 /// The frame and the offset of a physical address.
 fn split(phys: u64) -> (u64, usize) {
@@ -125,7 +101,7 @@ impl Copies {
     pub fn is_known(&self, phys: u64) -> bool {
         let (frame, offset) = split(phys);
         let copy = self.by_frame.get(&frame);
-        copy.is_some_and(|copy| copy.starts.has(offset))
+        copy.is_some_and(|copy| copy.starts_at(offset))
     }
 
     /// Make the copy of a frame, and return its page.
@@ -150,14 +126,7 @@ impl Copies {
         let mut original = Box::new([0; 4096]);
         // A frame outside memory reads as zeros; its execution faults elsewhere.
         memory.get(frame, original.as_mut_slice());
-        let mut copy = Copy {
-            page,
-            original,
-            bytes: Box::new([TRAP; 4096]),
-            known: Bits::none(),
-            starts: Bits::none(),
-            is_changed: true,
-        };
+        let mut copy = Copy::new(page, original);
         let end = self.ends.get(&frame).map(|end| end.bytes.iter());
         for (offset, byte) in end.into_iter().flatten().enumerate() {
             copy.put(offset, *byte);
@@ -173,11 +142,13 @@ impl Copies {
     /// Drop the copy of a frame that is about to change. True when there was one.
     pub fn forget(&mut self, frame: u64) -> bool {
         self.named.remove(&frame);
+        self.targets.remove(&frame);
         // An instruction that ends here was seen with bytes that are about to change: begin anew.
         if let Some(end) = self.ends.remove(&frame)
             && let Some(copy) = self.by_frame.get_mut(&end.begins_in)
         {
             copy.hide();
+            self.begun.push(end.begins_in);
             for (start, end) in self.named.get(&end.begins_in).into_iter().flatten() {
                 copy.show(*start, *end);
             }
@@ -215,6 +186,12 @@ impl Copies {
                 };
                 left -= 1;
                 let target = found.near_branch_target();
+                if target != 0
+                    && let Some(phys) = translate(target)
+                {
+                    let (frame, offset) = split(phys);
+                    self.add_branches(frame, offset, 1);
+                }
                 match found.flow_control() {
                     FlowControl::Next
                     | FlowControl::Call
@@ -256,7 +233,7 @@ impl Copies {
     ) -> Option<Instruction> {
         let (begins_in, offset) = split(translate(at)?);
         let copy = self.by_frame.get(&begins_in)?;
-        if copy.starts.has(offset) {
+        if copy.starts_at(offset) {
             return None;
         }
         let here = copy.original.get(offset..)?;
@@ -278,17 +255,24 @@ impl Copies {
         }
         let found = found?;
         let is_silent = is_silent(&found);
+        let (here, beyond) = bytes.get(..found.len())?.split_at(found.len().min(in_page));
+        for (frame, offset, len) in [
+            (begins_in, offset, here.len()),
+            (next.unwrap_or(begins_in), 0, beyond.len()),
+        ] {
+            let copy = self.by_frame.get(&frame);
+            if copy.is_some_and(|copy| copy.is_patched(offset, len)) {
+                self.conflict(frame, offset);
+                return None;
+            }
+        }
         self.counts.instructions += 1;
         self.counts.silent += u64::from(is_silent);
-        let (here, beyond) = bytes.get(..found.len())?.split_at(found.len().min(in_page));
+        if Kind::of(&found).is_some() {
+            self.sites.push(at);
+        }
         let copy = self.by_frame.get_mut(&begins_in)?;
-        for (index, byte) in here.iter().enumerate() {
-            copy.put(offset + index, *byte);
-        }
-        if is_silent {
-            copy.put(offset, TRAP);
-        }
-        copy.starts.set(offset);
+        copy.take(offset, here, is_silent);
         if let Some(frame) = next {
             if let Some(copy) = self.by_frame.get_mut(&frame) {
                 for (offset, byte) in beyond.iter().enumerate() {
@@ -322,8 +306,96 @@ impl Copies {
         };
         self.named.entry(frame).or_default().push((offset, end));
         let copy = self.by_frame.get_mut(&frame)?;
-        copy.show(offset, end);
+        if !copy.show(offset, end) {
+            self.conflict(frame, offset);
+        }
         is_taken.then_some(at)
+    }
+
+    /// Whether an instruction at a physical address cannot be executed, for one that overlaps it.
+    pub fn is_overlapped(&self, phys: u64) -> bool {
+        let (frame, offset) = split(phys);
+        let copy = self.by_frame.get(&frame);
+        copy.is_some_and(|copy| copy.overlaps_at(offset))
+    }
+
+    /// The code of a frame, as it is executed at a linear page.
+    pub fn code(&self, frame: u64, linear: u64) -> Option<PageCode<'_>> {
+        let copy = self.by_frame.get(&frame)?;
+        let targets = self.targets.get(&frame);
+        Some(PageCode {
+            copy,
+            targets,
+            linear,
+        })
+    }
+
+    /// Note that an instruction is branched to.
+    pub fn add_branches(&mut self, frame: u64, offset: usize, count: usize) {
+        let targets = self.targets.entry(frame).or_default();
+        *targets.entry(offset).or_default() += count;
+    }
+
+    /// The guest's own bytes of a range in a frame that has a copy.
+    pub fn original(&self, frame: u64, start: usize, end: usize) -> Option<&[u8]> {
+        self.by_frame.get(&frame)?.original.get(start..end)
+    }
+
+    /// Put a jump in place of a range that was moved.
+    ///
+    /// # Errors
+    /// [`HostError`], when the copy cannot be written.
+    pub fn patch(
+        &mut self,
+        memory: &Memory,
+        frame: u64,
+        (start, end): (usize, usize),
+        jump: [u8; JUMP],
+    ) -> Result<(), HostError> {
+        if let Some(copy) = self.by_frame.get_mut(&frame) {
+            copy.patch(start, end, jump);
+        }
+        self.write_back(memory)
+    }
+
+    /// Put a range back that was moved.
+    ///
+    /// # Errors
+    /// [`HostError`], when the copy cannot be written.
+    pub fn unpatch(
+        &mut self,
+        memory: &Memory,
+        frame: u64,
+        (start, end): (usize, usize),
+    ) -> Result<(), HostError> {
+        if let Some(copy) = self.by_frame.get_mut(&frame) {
+            copy.unpatch(start, end);
+            for (start, end) in self.named.get(&frame).into_iter().flatten() {
+                copy.show(*start, *end);
+            }
+        }
+        self.write_back(memory)
+    }
+
+    /// Sites of instructions that can be replaced, found since this was last asked.
+    pub fn take_sites(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.sites)
+    }
+
+    /// Places in moved ranges that turned out to be code or data of their own, since this was last
+    /// asked: frame, and offset.
+    pub fn take_conflicts(&mut self) -> Vec<(u64, usize)> {
+        std::mem::take(&mut self.conflicts)
+    }
+
+    /// Frames whose copies were begun anew since this was last asked.
+    pub fn take_begun(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.begun)
+    }
+
+    fn conflict(&mut self, frame: u64, offset: usize) {
+        self.counts.conflicts += 1;
+        self.conflicts.push((frame, offset));
     }
 
     fn write_back(&mut self, memory: &Memory) -> Result<(), HostError> {
@@ -340,35 +412,4 @@ impl Copies {
 fn decode(bytes: &[u8], at: u64) -> Option<Instruction> {
     let instruction = Decoder::with_ip(64, bytes, at, DecoderOptions::NONE).decode();
     (!instruction.is_invalid()).then_some(instruction)
-}
-
-impl Copy {
-    fn put(&mut self, offset: usize, byte: u8) {
-        if let Some(to) = self.bytes.get_mut(offset) {
-            *to = byte;
-            self.known.set(offset);
-            self.is_changed = true;
-        }
-    }
-
-    /// Know nothing of the page's code any more.
-    fn hide(&mut self) {
-        self.bytes.fill(TRAP);
-        (self.known, self.starts) = (Bits::none(), Bits::none());
-        self.is_changed = true;
-    }
-
-    /// Show a range as it is, up to the first byte that is known code.
-    fn show(&mut self, start: usize, end: usize) {
-        for offset in start..end.min(PAGE as usize) {
-            if self.known.has(offset) {
-                break;
-            }
-            if let (Some(to), Some(from)) = (self.bytes.get_mut(offset), self.original.get(offset))
-            {
-                *to = *from;
-                self.is_changed = true;
-            }
-        }
-    }
 }

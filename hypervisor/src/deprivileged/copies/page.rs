@@ -1,0 +1,229 @@
+//! The copy of one page.
+
+use std::collections::HashMap;
+
+use iced_x86::Instruction;
+
+use super::{LONGEST, PAGE, TRAP, decode};
+use crate::patch::{Code, JUMP};
+
+/// A page that the guest's kernel executes, and what is known of it.
+pub(super) struct Copy {
+    pub page: u64,
+    pub original: Box<[u8; 4096]>,
+    pub bytes: Box<[u8; 4096]>,
+    /// A bit for each byte that is part of a known instruction.
+    known: Bits,
+    /// A bit for each byte that a known instruction starts at.
+    starts: Bits,
+    /// Those of them that stay a trap.
+    traps: Bits,
+    /// Those of them that overlap another, where one of both has to trap.
+    overlaps: Bits,
+    /// A bit for each byte of a moved range.
+    patched: Bits,
+    pub is_changed: bool,
+}
+
+impl std::fmt::Debug for Copy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copy")
+            .field("page", &self.page)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A bit for each byte of a page.
+struct Bits([u64; 64]);
+
+impl Bits {
+    const fn none() -> Self {
+        Self([0; 64])
+    }
+
+    fn set(&mut self, at: usize) {
+        if let Some(word) = self.0.get_mut(at / 64) {
+            *word |= 1 << (at % 64);
+        }
+    }
+
+    fn clear(&mut self, at: usize) {
+        if let Some(word) = self.0.get_mut(at / 64) {
+            *word &= !(1 << (at % 64));
+        }
+    }
+
+    fn has(&self, at: usize) -> bool {
+        self.0
+            .get(at / 64)
+            .is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+}
+
+impl Copy {
+    /// Nothing is known yet.
+    pub fn new(page: u64, original: Box<[u8; 4096]>) -> Self {
+        Self {
+            page,
+            original,
+            bytes: Box::new([TRAP; 4096]),
+            known: Bits::none(),
+            starts: Bits::none(),
+            traps: Bits::none(),
+            overlaps: Bits::none(),
+            patched: Bits::none(),
+            is_changed: true,
+        }
+    }
+
+    /// Whether a known instruction starts at an offset.
+    pub fn starts_at(&self, offset: usize) -> bool {
+        self.starts.has(offset)
+    }
+
+    /// Whether one starts there that cannot be executed for one that overlaps it.
+    pub fn overlaps_at(&self, offset: usize) -> bool {
+        self.overlaps.has(offset)
+    }
+
+    /// Whether a range has bytes that were moved.
+    pub fn is_patched(&self, start: usize, len: usize) -> bool {
+        (start..start + len).any(|offset| self.patched.has(offset))
+    }
+
+    /// Take in an instruction; `is_silent`: its first byte stays a trap.
+    pub fn take(&mut self, offset: usize, bytes: &[u8], is_silent: bool) {
+        let meets_trap = (offset + 1..offset + bytes.len()).any(|byte| self.traps.has(byte));
+        for (index, byte) in bytes.iter().enumerate() {
+            if !self.traps.has(offset + index) {
+                self.put(offset + index, *byte);
+            }
+        }
+        self.starts.set(offset);
+        if is_silent || meets_trap {
+            self.trap(offset);
+        }
+        if meets_trap {
+            self.overlaps.set(offset);
+        }
+        if is_silent {
+            for start in offset.saturating_sub(LONGEST - 1)..offset {
+                let end = self
+                    .instruction(start, 0)
+                    .map_or(0, |found| start + found.len());
+                if end > offset {
+                    self.trap(start);
+                    self.overlaps.set(start);
+                }
+            }
+        }
+    }
+
+    fn trap(&mut self, offset: usize) {
+        self.put(offset, TRAP);
+        self.traps.set(offset);
+    }
+
+    /// Put a byte of a known instruction.
+    pub fn put(&mut self, offset: usize, byte: u8) {
+        if let Some(to) = self.bytes.get_mut(offset) {
+            *to = byte;
+            self.known.set(offset);
+            self.is_changed = true;
+        }
+    }
+
+    /// Know nothing of the page's code any more.
+    pub fn hide(&mut self) {
+        *self = Self::new(
+            self.page,
+            std::mem::replace(&mut self.original, Box::new([0; 4096])),
+        );
+    }
+
+    /// Show a range as it is, up to the first byte that is known code. False when it meets a moved
+    /// range, where a jump stands.
+    pub fn show(&mut self, start: usize, end: usize) -> bool {
+        for offset in start..end.min(PAGE as usize) {
+            if self.known.has(offset) {
+                break;
+            }
+            if self.patched.has(offset) {
+                return false;
+            }
+            if let (Some(to), Some(from)) = (self.bytes.get_mut(offset), self.original.get(offset))
+            {
+                *to = *from;
+                self.is_changed = true;
+            }
+        }
+        true
+    }
+
+    /// Put a jump in place of a range that was moved, and traps behind it.
+    pub fn patch(&mut self, start: usize, end: usize, jump: [u8; JUMP]) {
+        let rest = std::iter::repeat(TRAP);
+        for (offset, byte) in (start..end).zip(jump.into_iter().chain(rest)) {
+            if let Some(to) = self.bytes.get_mut(offset) {
+                *to = byte;
+                self.patched.set(offset);
+            }
+        }
+        self.is_changed = true;
+    }
+
+    /// Put a range back.
+    pub fn unpatch(&mut self, start: usize, end: usize) {
+        for offset in start..end {
+            let is_code = self.known.has(offset) && !self.traps.has(offset);
+            let original = self.original.get(offset).copied().filter(|_| is_code);
+            if let Some(to) = self.bytes.get_mut(offset) {
+                *to = original.unwrap_or(TRAP);
+                self.patched.clear(offset);
+            }
+        }
+        self.is_changed = true;
+    }
+
+    /// The known instruction at an offset, if it is whole in this page.
+    fn instruction(&self, at: usize, linear: u64) -> Option<Instruction> {
+        if !self.starts.has(at) {
+            return None;
+        }
+        let bytes = self.original.get(at..)?;
+        let bytes = bytes.get(..LONGEST.min(bytes.len()))?;
+        decode(bytes, linear.wrapping_add(at as u64))
+    }
+}
+
+/// A copy at the linear address where it is executed.
+pub struct PageCode<'a> {
+    pub(super) copy: &'a Copy,
+    pub(super) targets: Option<&'a HashMap<usize, usize>>,
+    pub(super) linear: u64,
+}
+
+impl Code for PageCode<'_> {
+    fn instruction(&self, at: usize) -> Option<Instruction> {
+        // What overlaps is only to be reported, and that is done where it stands.
+        let instruction = self.copy.instruction(at, self.linear)?;
+        (!self.copy.overlaps.has(at)).then_some(instruction)
+    }
+
+    fn is_known(&self, at: usize) -> bool {
+        self.copy.known.has(at)
+    }
+
+    fn is_blank(&self, at: usize) -> bool {
+        !self.copy.known.has(at) && self.copy.bytes.get(at) == Some(&TRAP)
+    }
+
+    fn branches_to(&self, at: usize) -> usize {
+        let targets = self.targets.and_then(|targets| targets.get(&at));
+        targets.copied().unwrap_or(0)
+    }
+
+    fn is_patched(&self, at: usize) -> bool {
+        self.copy.patched.has(at)
+    }
+}

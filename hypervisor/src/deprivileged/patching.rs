@@ -1,0 +1,437 @@
+//! Mode `patch`: which sites are patched when, and what the copies, the area and the guest's place in
+//! it have to do with that.
+//!
+//! The patches are in the copies of code alone, so the guest's memory stays as it is; a page that the
+//! guest writes loses its copy, and its patches with it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use iced_x86::Instruction;
+
+use super::memory::paging;
+use super::{Deprivileged, is_silent};
+use crate::error::HostError;
+use crate::machine::cpu::registers::{RCX, RSP, flag};
+use crate::machine::paging::Access;
+use crate::machine::shadow::View;
+use crate::memory::Memory;
+use crate::monitor::native::layout;
+use crate::patch::{
+    self, Area, Kind, Live, Patch, PatchedSite, Policy, Refusal, Site, State, Step, Undo,
+};
+
+const PAGE: u64 = 4096;
+/// How many arrivals in the middle of a moved range are often.
+const OFTEN: usize = 4;
+/// A page table entry for patched code: present, for CPL 3, not writable.
+const CODE_ENTRY: u64 = 1 | 4;
+
+/// The patches of a guest, and where it is in them.
+#[derive(Debug)]
+pub struct Patching {
+    policy: Policy,
+    area: Area,
+    pub live: Live,
+    /// What is known of each site, by its linear address.
+    sites: BTreeMap<u64, Site>,
+    /// The linear page at which a frame with patches is executed.
+    pub executed_at: HashMap<u64, u64>,
+    /// Functions of the image to look through before the guest begins.
+    ahead: Vec<u64>,
+    /// How often the guest arrived at an instruction in a moved range.
+    arrivals: HashMap<u64, usize>,
+    /// Sites that were found, and not looked at yet.
+    found: Vec<u64>,
+}
+
+impl Patching {
+    /// No patches yet; `functions` are the linear addresses of the image's functions.
+    pub fn new(policy: Policy, functions: Vec<u64>) -> Self {
+        Self {
+            policy,
+            area: Area::default(),
+            live: Live::default(),
+            sites: BTreeMap::new(),
+            executed_at: HashMap::new(),
+            ahead: match policy {
+                Policy::Eager => functions,
+                Policy::Adaptive { .. } | Policy::Never => Vec::new(),
+            },
+            arrivals: HashMap::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// All sites, and what became of them.
+    pub fn listing(&self) -> Vec<PatchedSite> {
+        let sites = self.sites.iter().map(|(at, site)| PatchedSite {
+            at: *at,
+            site: *site,
+            patch: self.live.of(*at).cloned(),
+        });
+        sites.collect()
+    }
+}
+
+impl Deprivileged {
+    /// Where the real processor was, for the guest: out of the area, and at the guest's instruction.
+    /// The registers are those of the guest there. `None`: it was not in the area.
+    pub(super) fn leave_area(&mut self, memory: &Memory) -> Option<Step> {
+        let patching = self.patching.as_ref()?;
+        if self.cpu.is_user() {
+            return None;
+        }
+        let step = patching.live.leave(self.regs.rip)?;
+        self.regs.rip = step.rip;
+        let saved = || {
+            let mut bytes = [0; 8];
+            // The monitor's page is always there.
+            memory.get(layout::phys(layout::SAVE), &mut bytes);
+            u64::from_le_bytes(bytes)
+        };
+        match step.undo {
+            Undo::Nothing | Undo::Rsp | Undo::FinishPlain => {}
+            Undo::Rcx | Undo::Finish | Undo::Push => {
+                self.regs.general[RCX] = saved();
+            }
+        }
+        if matches!(step.undo, Undo::Push | Undo::Rsp) {
+            self.regs.general[RSP] = self.regs.general[RSP].wrapping_add(8);
+        }
+        Some(step)
+    }
+
+    /// Where the real processor goes on: in the area, if the guest's next instruction was moved and is
+    /// not at the jump.
+    pub(super) fn enter_area(&self, memory: &Memory) -> u64 {
+        let rip = self.regs.rip;
+        let inside = |patching: &Patching| {
+            let (patch, at) = patching.live.enter(rip)?;
+            (self.view() == View::Kernel && self.frame_of(memory, rip) == Some(patch.frame))
+                .then_some(at)
+        };
+        self.patching.as_ref().and_then(inside).unwrap_or(rip)
+    }
+
+    /// An instruction trapped: count it, and patch its site when it is time.
+    pub(super) fn trapped(
+        &mut self,
+        memory: &Memory,
+        at: u64,
+        instruction: &Instruction,
+    ) -> Result<(), HostError> {
+        let Some(patching) = &mut self.patching else {
+            return Ok(());
+        };
+        let Some(kind) = Kind::of(instruction) else {
+            return Ok(());
+        };
+        let site = patching.sites.entry(at).or_insert(Site::new(kind));
+        site.kind = kind;
+        site.traps += 1;
+        let is_time = match patching.policy {
+            // A refusal is asked for again, less and less often: more code is known by then.
+            Policy::Adaptive { after } => {
+                site.traps >= u64::from(after) && site.traps % site.wait.max(1) == 0
+            }
+            Policy::Eager => site.traps % site.wait.max(1) == 0,
+            Policy::Never => false,
+        };
+        let is_patched = patching.live.of(at).is_some();
+        let is_inside = patching.live.enter(at).is_some();
+        match (is_patched, is_inside) {
+            (false, _) if is_time => self.patch(memory, at, kind),
+            // It was not in the area when it trapped, or its page of the flag is not mapped.
+            (true, true) if !self.was_in_area => self.count_arrival(memory, at),
+            _ => Ok(()),
+        }
+    }
+
+    /// The guest arrived in a moved range, which costs a trap. Once that is often, look for a range that
+    /// suits it better.
+    pub(super) fn count_arrival(&mut self, memory: &Memory, at: u64) -> Result<(), HostError> {
+        let Some(patching) = &mut self.patching else {
+            return Ok(());
+        };
+        let count = patching.arrivals.entry(at).or_insert(0);
+        *count += 1;
+        if *count < OFTEN || !count.is_power_of_two() {
+            return Ok(());
+        }
+        let count = *count;
+        let Some(patch) = patching.live.of(at) else {
+            return Ok(());
+        };
+        let (start, sites) = (patch.start, patch.sites.clone());
+        self.copies
+            .add_branches(patch.frame, (at % PAGE) as usize, count);
+        self.unpatch(memory, None, |patch| patch.start == start)?;
+        for (at, kind) in sites {
+            if self
+                .patching
+                .as_ref()
+                .is_some_and(|patching| patching.live.of(at).is_none())
+            {
+                self.patch(memory, at, kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// While the kernel executes one instruction at a time, nothing is patched: a trap in the middle of
+    /// what stands for one instruction would be seen.
+    pub(super) fn suspend_patches(&mut self, memory: &Memory) -> Result<(), HostError> {
+        match self.is_single_stepping() {
+            true => self.unpatch(memory, None, |_| true),
+            false => Ok(()),
+        }
+    }
+
+    fn is_single_stepping(&self) -> bool {
+        self.view() == View::Kernel && self.regs.has(flag::TF)
+    }
+
+    /// Code was taken into the copies: look after what that means for patches.
+    pub(super) fn discovered(&mut self, memory: &Memory) -> Result<(), HostError> {
+        let sites = self.copies.take_sites();
+        for (frame, offset) in self.copies.take_conflicts() {
+            self.unpatch(memory, Some(Refusal::Changed), |patch| {
+                let start = (patch.start % PAGE) as usize;
+                let len = (patch.end - patch.start) as usize;
+                patch.frame == frame && (start..start + len).contains(&offset)
+            })?;
+        }
+        if let Some(patching) = &mut self.patching {
+            patching.found.extend(sites);
+        }
+        Ok(())
+    }
+
+    /// Patch what was found, where that is done ahead of the first trap.
+    pub(super) fn patch_found(&mut self, memory: &Memory) -> Result<(), HostError> {
+        let Some(patching) = &mut self.patching else {
+            return Ok(());
+        };
+        let found = std::mem::take(&mut patching.found);
+        if patching.policy != Policy::Eager {
+            return Ok(());
+        }
+        for at in found {
+            let instruction = self.instruction_at(memory, at);
+            let is_patched = |patching: &Patching| patching.live.of(at).is_some();
+            if self.patching.as_ref().is_some_and(is_patched) {
+                continue;
+            }
+            if let Some(kind) = instruction.as_ref().and_then(Kind::of) {
+                self.patch(memory, at, kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Look through the functions of the image, once, ahead of their execution.
+    pub(super) fn look_ahead(&mut self, memory: &Memory) -> Result<(), HostError> {
+        let functions = match &mut self.patching {
+            Some(patching) => std::mem::take(&mut patching.ahead),
+            None => return Ok(()),
+        };
+        for at in functions {
+            let Some(frame) = self.frame_of(memory, at) else {
+                continue;
+            };
+            if !memory.is_ram(frame) {
+                continue;
+            }
+            if self.copies.page_of(frame).is_none() {
+                if self.copies.make(memory, frame).is_err() {
+                    break;
+                }
+                self.frame_changed(memory, frame);
+            }
+            self.discover_from(memory, at)?;
+        }
+        Ok(())
+    }
+
+    fn patch(&mut self, memory: &Memory, at: u64, kind: Kind) -> Result<(), HostError> {
+        if self.is_single_stepping() {
+            return Ok(());
+        }
+        let done = self.try_patch(memory, at)?;
+        if let Some(patching) = &mut self.patching {
+            let site = patching.sites.entry(at).or_insert(Site::new(kind));
+            match done {
+                Ok(()) => site.state = State::Patched,
+                Err(refusal) => {
+                    site.state = State::Trapping(Some(refusal));
+                    site.wait = (site.wait * 2).clamp(1, 1 << 20);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn try_patch(&mut self, memory: &Memory, at: u64) -> Result<Result<(), Refusal>, HostError> {
+        let linear = at & !(PAGE - 1);
+        let Some(frame) = self.frame_of(memory, at) else {
+            return Ok(Err(Refusal::Neighbour));
+        };
+        let (Some(patching), Some(code)) = (&mut self.patching, self.copies.code(frame, linear))
+        else {
+            return Ok(Err(Refusal::Neighbour));
+        };
+        if let Some(site) = patching.sites.get(&at)
+            && site.is_barred
+        {
+            return Ok(Err(Refusal::Changed));
+        }
+        match patching.executed_at.get(&frame) {
+            Some(page) if *page != linear => return Ok(Err(Refusal::Alias)),
+            _ => {}
+        }
+        let made = patch::plan(&code, (at % PAGE) as usize).and_then(|plan| {
+            let start = linear + plan.start as u64;
+            let end = linear + plan.end as u64;
+            let (code, _) = patch::relocate(&plan, layout::PATCHES, end, &is_silent)?;
+            let place = patching.area.take(start, &plan, code.len())?;
+            let (code, steps) = patch::relocate(&plan, place.at, end, &is_silent)?;
+            let jump = patch::jump(start, place.at)?;
+            let sites = plan.instructions.iter();
+            let sites = sites.filter_map(|found| Some((found.ip(), Kind::of(found)?)));
+            let patch = Patch {
+                start,
+                end,
+                frame,
+                at: place.at,
+                code,
+                steps,
+                sites: sites.collect(),
+                before: Vec::new(),
+            };
+            Ok((patch, jump, place.new))
+        });
+        let (mut patch, jump, new) = match made {
+            Ok(made) => made,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        for (linear, phys) in new {
+            // It was never present, so KVM need not hear of it.
+            let entry = (phys | CODE_ENTRY).to_le_bytes();
+            memory.put(layout::patch_entry(linear), &entry)?;
+        }
+        for (index, byte) in patch.code.iter().enumerate() {
+            if let Some(phys) = patching.area.phys(patch.at + index as u64) {
+                memory.put(phys, &[*byte])?;
+            }
+        }
+        let range = ((patch.start % PAGE) as usize, (patch.end - linear) as usize);
+        let before = self.copies.original(frame, range.0, range.1);
+        patch.before = before.unwrap_or_default().to_vec();
+        self.copies.patch(memory, frame, range, jump)?;
+        for (at, kind) in &patch.sites {
+            let site = patching.sites.entry(*at).or_insert(Site::new(*kind));
+            site.state = State::Patched;
+        }
+        patching.live.add(patch);
+        if patching.executed_at.insert(frame, linear).is_none() {
+            // Another linear page that shows the frame must not execute it any more.
+            self.frame_changed(memory, frame);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Take patches back, and say why their sites trap again.
+    pub(super) fn unpatch(
+        &mut self,
+        memory: &Memory,
+        why: Option<Refusal>,
+        which: impl Fn(&Patch) -> bool,
+    ) -> Result<(), HostError> {
+        let Some(patching) = &mut self.patching else {
+            return Ok(());
+        };
+        for patch in patching.live.remove(which) {
+            for (at, _) in &patch.sites {
+                if let Some(site) = patching.sites.get_mut(at) {
+                    site.state = State::Trapping(why);
+                    site.is_barred |= why == Some(Refusal::Changed);
+                }
+            }
+            let start = (patch.start % PAGE) as usize;
+            let range = (start, start + (patch.end - patch.start) as usize);
+            self.copies.unpatch(memory, patch.frame, range)?;
+        }
+        Ok(())
+    }
+
+    /// A frame is executed at another linear page than its patches were made for: it has none then.
+    pub(super) fn executed_elsewhere(
+        &mut self,
+        memory: &Memory,
+        at: u64,
+        frame: u64,
+    ) -> Result<(), HostError> {
+        let page = at & !(PAGE - 1);
+        let patching = self.patching.as_ref();
+        let known = patching.and_then(|patching| patching.executed_at.get(&frame));
+        if known.is_none_or(|known| *known == page || *known == EVERYWHERE) {
+            return Ok(());
+        }
+        self.unpatch(memory, Some(Refusal::Alias), |patch| patch.frame == frame)?;
+        if let Some(patching) = &mut self.patching {
+            patching.executed_at.insert(frame, EVERYWHERE);
+        }
+        self.frame_changed(memory, frame);
+        Ok(())
+    }
+
+    /// The copy of a frame is gone, and so are its patches.
+    pub(super) fn copy_gone(&mut self, frame: u64) {
+        let Some(patching) = &mut self.patching else {
+            return;
+        };
+        for patch in patching.live.remove(|patch| patch.frame == frame) {
+            for (at, _) in patch.sites {
+                if let Some(site) = patching.sites.get_mut(&at) {
+                    site.state = State::Trapping(None);
+                }
+            }
+        }
+        patching.executed_at.remove(&frame);
+    }
+
+    /// All copies are gone.
+    pub(super) fn copies_gone(&mut self) {
+        let Some(patching) = &mut self.patching else {
+            return;
+        };
+        patching.live = Live::default();
+        patching.area.clear();
+        patching.executed_at.clear();
+        for site in patching.sites.values_mut() {
+            if site.state == State::Patched {
+                site.state = State::Trapping(None);
+            }
+        }
+    }
+
+    /// The frame that the kernel executes a linear address from.
+    fn frame_of(&self, memory: &Memory, at: u64) -> Option<u64> {
+        let fetch = Access {
+            execute: true,
+            ..Access::default()
+        };
+        let found = crate::machine::paging::walk(memory, &paging(&self.cpu), at, fetch).ok()?;
+        Some(found.phys & !(PAGE - 1))
+    }
+
+    fn instruction_at(&self, memory: &Memory, at: u64) -> Option<Instruction> {
+        let code = self
+            .copies
+            .code(self.frame_of(memory, at)?, at & !(PAGE - 1))?;
+        patch::Code::instruction(&code, (at % PAGE) as usize)
+    }
+}
+
+/// In place of a linear page: a frame that is executed at several.
+pub const EVERYWHERE: u64 = u64::MAX;

@@ -1,0 +1,149 @@
+//! The code of a patch: what was moved, for its new place.
+
+use iced_x86::{
+    BlockEncoder, BlockEncoderOptions, Code, FlowControl, Instruction, InstructionBlock,
+};
+
+use super::area::displacement;
+use super::live::{Step, Undo};
+use super::plan::{JUMP, Plan};
+use super::{Kind, Refusal, inline};
+
+/// HLT: what stands for a sensitive instruction that would not fault.
+const TRAP: u8 = 0xf4;
+
+/// The code at `at` for a plan, and what it is for the guest. `end` is the linear address behind the
+/// range. Its length does not depend on `at`.
+///
+/// # Errors
+/// [`Refusal::Reach`].
+pub fn relocate(
+    plan: &Plan,
+    at: u64,
+    end: u64,
+    is_silent: &dyn Fn(&Instruction) -> bool,
+) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
+    // Where each instruction begins, for branches within the range; the lengths depend on nothing.
+    let mut places = Vec::new();
+    let (code, _) = pieces(plan, at, end, is_silent, &|_| None, &mut places)?;
+    let to = |target: u64| {
+        let place = places.iter().find(|(rip, _)| *rip == target);
+        place.map(|(_, offset)| at + *offset as u64)
+    };
+    let (again, steps) = pieces(plan, at, end, is_silent, &to, &mut Vec::new())?;
+    match again.len() == code.len() {
+        true => Ok((again, steps)),
+        false => Err(Refusal::Reach),
+    }
+}
+
+fn pieces(
+    plan: &Plan,
+    at: u64,
+    end: u64,
+    is_silent: &dyn Fn(&Instruction) -> bool,
+    to: &dyn Fn(u64) -> Option<u64>,
+    places: &mut Vec<(u64, usize)>,
+) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
+    let (mut code, mut steps) = (Vec::new(), Vec::new());
+    let mut after_sti = false;
+    for instruction in &plan.instructions {
+        let here = code.len();
+        places.push((instruction.ip(), here));
+        let mut step = |at: usize, undo: Undo| {
+            steps.push(Step {
+                at: here + at,
+                rip: instruction.ip(),
+                undo,
+                after_sti: after_sti && at == 0,
+            });
+        };
+        let kind = Kind::of(instruction);
+        if let Some(kind) = kind {
+            let (bytes, undos) = inline::code_of(kind);
+            for (at, undo) in undos {
+                step(at, undo);
+            }
+            code.extend(bytes);
+        } else {
+            step(0, Undo::Nothing);
+            if is_silent(instruction) {
+                code.push(TRAP);
+            } else if is_call(instruction) {
+                let push = push(instruction.next_ip())?;
+                step(push.len(), Undo::Rsp);
+                let jump = encode(&as_jump(instruction), at + (here + push.len()) as u64, to)?;
+                code.extend(push);
+                code.extend(jump);
+            } else {
+                code.extend(encode(instruction, at + here as u64, to)?);
+            }
+        }
+        after_sti = kind == Some(Kind::Sti);
+    }
+    if plan.falls_through {
+        steps.push(Step {
+            at: code.len(),
+            rip: end,
+            undo: Undo::Nothing,
+            after_sti,
+        });
+        let back = jump(at + code.len() as u64, end)?;
+        code.extend(back);
+    }
+    Ok((code, steps))
+}
+
+/// `jmp rel32`, at an address, to another.
+///
+/// # Errors
+/// [`Refusal::Reach`].
+pub fn jump(at: u64, to: u64) -> Result<[u8; JUMP], Refusal> {
+    let next = at.wrapping_add(JUMP as u64);
+    let [a, b, c, d] = displacement(next, to).ok_or(Refusal::Reach)?.to_le_bytes();
+    Ok([0xe9, a, b, c, d])
+}
+
+fn is_call(instruction: &Instruction) -> bool {
+    let flow = instruction.flow_control();
+    matches!(flow, FlowControl::Call | FlowControl::IndirectCall)
+}
+
+/// The jump to where a near call leads.
+fn as_jump(call: &Instruction) -> Instruction {
+    let mut jump = *call;
+    jump.set_code(match call.code() {
+        Code::Call_rm64 => Code::Jmp_rm64,
+        _ => Code::Jmp_rel32_64,
+    });
+    jump
+}
+
+/// `push imm32`, which is sign-extended.
+fn push(value: u64) -> Result<Vec<u8>, Refusal> {
+    let [a, b, c, d] = i32::try_from(value as i64)
+        .map_err(|_| Refusal::Reach)?
+        .to_le_bytes();
+    Ok(vec![0x68, a, b, c, d])
+}
+
+/// The instruction's bytes at another address. A near branch leads to where `to` says.
+fn encode(
+    instruction: &Instruction,
+    at: u64,
+    to: &dyn Fn(u64) -> Option<u64>,
+) -> Result<Vec<u8>, Refusal> {
+    let mut moved = *instruction;
+    let target = moved.near_branch_target();
+    if target != 0 {
+        moved.as_near_branch();
+        moved.set_near_branch64(to(target).unwrap_or(target));
+    }
+    let block = [moved];
+    let block = InstructionBlock::new(&block, at);
+    // As they are: a branch or an operand that does not reach is an error.
+    let encoded = BlockEncoder::encode(64, block, BlockEncoderOptions::DONT_FIX_BRANCHES);
+    encoded
+        .map(|done| done.code_buffer)
+        .map_err(|_| Refusal::Reach)
+}
