@@ -6,7 +6,7 @@
 use hypercall_abi::Mode;
 
 /// The modes that are measured, in the order of a report.
-pub const MODES: &[Mode] = &[Mode::Hvm, Mode::Trap, Mode::Pv];
+pub const MODES: &[Mode] = &[Mode::Hvm, Mode::Trap, Mode::Patch, Mode::Pv];
 
 #[cfg(test)]
 mod tests {

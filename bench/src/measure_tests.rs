@@ -29,7 +29,7 @@ fn a_run_of_one_row_has_that_row_and_the_goals_that_follow() {
         options.effort().rounds * options.effort().samples
     );
     assert!(pv.ns.min > 0.0 && pv.ns.min <= pv.ns.median && pv.ns.median <= pv.ns.max);
-    for native in [Mode::Hvm, Mode::Trap] {
+    for native in [Mode::Hvm, Mode::Trap, Mode::Patch] {
         assert_eq!(row.column(native).unwrap().cell, Cell::Absent);
     }
     assert!(of_pv.to_floor.is_some_and(|ratio| ratio > 0.0));

@@ -19,12 +19,20 @@ const SCRATCH: u16 = UART_PORT + 7;
 /// RFLAGS with nothing set but the bit that always is: interrupts off.
 const FLAGS: u64 = 2;
 
+/// A NOP of five bytes. An instruction of one byte has other instructions around it wherever it is used, and
+/// whoever replaces it by a jump needs their room.
+macro_rules! long_nop {
+    () => {
+        ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00"
+    };
+}
+
 /// Sixteen times the instructions, in each of `turns` turns, and then what ends a turn.
 macro_rules! repeat {
-    ($turns:ident, $($line:literal),+; $($operand:tt)*) => {
-        repeat!($turns, [], [$($line),+], []; $($operand)*)
+    ($turns:ident, $($line:expr),+; $($operand:tt)*) => {
+        repeat!(@ $turns, [], [$($line),+], []; $($operand)*)
     };
-    ($turns:ident, [$($before:literal),*], [$($line:literal),+], [$($after:literal),*]; $($operand:tt)*) => {
+    (@ $turns:ident, [$($before:expr),*], [$($line:expr),+], [$($after:expr),*]; $($operand:tt)*) => {
         asm!(
             "2:",
             $($before,)*
@@ -72,11 +80,13 @@ pub fn execute(which: Privileged, operand: u64, turns: u64) {
     // of this. The images are built without a red zone.
     unsafe {
         match which {
-            Privileged::Cli => repeat!(turns, "cli"; options(nostack)),
-            Privileged::Sti => repeat!(turns, "sti"; options(nostack)),
-            Privileged::CliSti => repeat!(turns, "cli", "nop", "sti", "nop"; options(nostack)),
+            Privileged::Cli => repeat!(turns, "cli", long_nop!(); options(nostack)),
+            Privileged::Sti => repeat!(turns, "sti", long_nop!(); options(nostack)),
+            Privileged::CliSti => {
+                repeat!(turns, "cli", long_nop!(), "sti", long_nop!(); options(nostack))
+            }
             Privileged::PushFlags => {
-                repeat!(turns, [], ["pushfq"], ["lea rsp, [rsp + 8 * 16]"];)
+                repeat!(@ turns, [], ["pushfq", long_nop!()], ["lea rsp, [rsp + 8 * 16]"];)
             }
             Privileged::PopFlags => pop_flags(turns),
             Privileged::ReadCr0 => repeat!(turns, "mov {to}, cr0"; to = out(reg) _),
@@ -109,7 +119,7 @@ pub fn execute(which: Privileged, operand: u64, turns: u64) {
                 // RBX is the compiler's own.
                 let rbx: u64;
                 asm!("mov {}, rbx", out(reg) rbx);
-                repeat!(turns, [], ["xor eax, eax", "cpuid"], ["mov rbx, {rbx}"];
+                repeat!(@ turns, [], ["xor eax, eax", "cpuid"], ["mov rbx, {rbx}"];
                     rbx = in(reg) rbx, out("eax") _, out("ecx") _, out("edx") _)
             }
             Privileged::PortIn => {
@@ -141,6 +151,7 @@ unsafe fn pop_flags(turns: u64) {
             "lea rsp, [rsp - 8 * 16]",
             ".rept 16",
             "popfq",
+            long_nop!(),
             ".endr",
             "dec {turns}",
             "jnz 2b",

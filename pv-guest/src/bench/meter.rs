@@ -15,6 +15,9 @@ const SAMPLE_NS: u64 = 1_000 * MICROSECOND;
 /// The most turns of a loop in a sample, however short they are.
 const MAX_TURNS: u64 = 1 << 22;
 
+/// Turns of a loop that come before the samples.
+const WARM_UP: u64 = 8;
+
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
@@ -124,8 +127,9 @@ impl Meter {
             Some(wanted) => (wanted / operations).max(1),
             None => calibrate(run),
         };
-        // Where code is found when it is first executed, that is none of a sample's.
-        timed(1, run);
+        // Where code is found when it is first executed, or replaced when it has trapped a few times, that
+        // is none of a sample's.
+        timed(WARM_UP, run);
         self.n = turns.saturating_mul(operations);
         self.take(&mut || timed(turns, run));
     }

@@ -101,19 +101,19 @@ pub const ALL: &[Row] = &[
         "from the deadline, out of idle, to the kernel",
         idle_wake,
     ),
-    row("cli", "CLI alone", |meter| {
+    row("cli", "CLI, and a NOP", |meter| {
         privileged(meter, Privileged::Cli)
     }),
-    row("sti", "STI alone, interrupts being on", |meter| {
+    row("sti", "STI, interrupts being on, and a NOP", |meter| {
         privileged(meter, Privileged::Sti)
     }),
-    row("cli_sti", "CLI and STI, a NOP behind each", |meter| {
+    row("cli_sti", "CLI and STI, and a NOP behind each", |meter| {
         privileged(meter, Privileged::CliSti)
     }),
-    row("pushf", "PUSHF alone", |meter| {
+    row("pushf", "PUSHF, and a NOP", |meter| {
         privileged(meter, Privileged::PushFlags)
     }),
-    row("popf", "POPF alone", |meter| {
+    row("popf", "POPF, and a NOP", |meter| {
         privileged(meter, Privileged::PopFlags)
     }),
     row("cr0_read", "MOV from CR0", |meter| {

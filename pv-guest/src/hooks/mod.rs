@@ -131,11 +131,11 @@ pub enum NullCall {
 /// An instruction that only CPL 0 may execute, or that CPL 3 executes with another result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privileged {
-    /// CLI.
+    /// CLI; behind this and the next four is a long NOP, since they have one byte alone.
     Cli,
     /// STI, with interrupts on but for the first time.
     Sti,
-    /// CLI and STI, a NOP behind each: what traps cannot be done in one step with its neighbour.
+    /// CLI and STI.
     CliSti,
     /// PUSHF.
     PushFlags,
