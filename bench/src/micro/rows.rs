@@ -48,6 +48,8 @@ impl MicroRow {
             ("idle_wake", Mode::Trap | Mode::Patch) => false,
             // Thirty-two instructions of one byte in a row: which of them become jumps changes as it runs.
             ("irq_off_on", Mode::Patch) => false,
+            // Two interrupts are not enough for what their handler executes to be replaced.
+            ("timer_interrupt", Mode::Patch) => false,
             _ => true,
         }
     }

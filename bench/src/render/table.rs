@@ -6,6 +6,8 @@ use super::number::{duration, exits, quotient, scaled};
 use crate::floor::Platform;
 use crate::report::{By, Cell, Column, Figure, Report};
 
+/// How wide a cell's ratios are in one line; wider ones have a line each, so that four modes fit.
+const WIDTH: usize = 19;
 /// How much of a failure's reason fits a cell.
 const REASON: usize = 18;
 
@@ -64,9 +66,14 @@ fn cell(column: &Column, report: &Report) -> String {
     let shown: Vec<String> = ratios(column, report)
         .map(|(by, ratio)| format!("/{} {}", by.name(), quotient(ratio)))
         .collect();
-    if !shown.is_empty() {
+    let joined = shown.join(" ");
+    let lines = match joined.chars().count() <= WIDTH {
+        true => joined,
+        false => shown.join("\n"),
+    };
+    if !lines.is_empty() {
         text.push('\n');
-        text.push_str(&shown.join(" "));
+        text.push_str(&lines);
     }
     text
 }
