@@ -172,7 +172,13 @@ fn a_node_without_permission_has_the_mend() {
     let folder = std::env::temp_dir().join(format!("paravane-test-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for all");
     let (program, node) = (folder.join("paravane"), folder.join("kvm"));
-    std::fs::copy(env!("CARGO_BIN_EXE_paravane"), &program).expect("room for a copy");
+    // Not by this process: a test beside this one may start a child while the copy is open to be written,
+    // and then it cannot be executed (ETXTBSY) until that child has become its program.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_paravane"))
+        .arg(&program)
+        .status();
+    assert!(copied.expect("cp starts").success(), "room for a copy");
     std::fs::write(&node, b"").expect("room for a file");
     std::fs::set_permissions(&node, PermissionsExt::from_mode(0o000)).expect("it is ours");
     let mut command = Command::new(&program);

@@ -3,12 +3,14 @@
 //! In walking order: `run` takes each event that the monitor leaves with to what handles it;
 //! `interrupts` delivers and holds interrupts; `patching` is mode `patch`;
 //! `page_fault` keeps the shadow and the copies of code; `memory` is the guest's linear memory as the
-//! virtual processor sees it; `copies` are the pages that the guest's kernel executes; `real` has the
-//! real processor follow the virtual one; `frame` is the way back.
+//! virtual processor sees it; `aside` executes one instruction alone; `copies` are the pages that the guest's kernel executes; `real` has the
+//! real processor follow the virtual one; `back` and `frame` are the way back.
 //!
 //! What an instruction means is decided in `machine::cpu`, what a page table means in
 //! `machine::shadow`.
 
+mod aside;
+mod back;
 mod copies;
 mod frame;
 mod interrupts;
@@ -32,6 +34,7 @@ use crate::monitor::native::layout;
 use crate::processor;
 
 use crate::patch::{PatchedSite, Policy};
+use aside::Aside;
 use copies::Copies;
 use interrupts::Flag;
 use memory::{PoolWords, paging};
@@ -60,6 +63,10 @@ pub struct Deprivileged {
     step_from: u64,
     /// Where it was moved to, once the jump there is done.
     stays_at: Option<u64>,
+    /// Whether the last event was the end of a step.
+    has_stepped: bool,
+    /// What is executed aside.
+    aside: Option<Aside>,
     /// Whether the last event came while the real processor was in the patch area.
     was_in_area: bool,
     /// The kind of KVM.
@@ -123,6 +130,8 @@ impl Deprivileged {
             is_asleep: false,
             is_stepping: false,
             step_from: 0,
+            has_stepped: false,
+            aside: None,
             was_in_area: false,
             stays_at: None,
             kind: start.kind,

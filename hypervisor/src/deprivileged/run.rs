@@ -3,23 +3,22 @@
 use iced_x86::{Instruction, Register};
 
 use super::Deprivileged;
-use super::frame::{self, Entry, Frame, Left};
+use super::aside::Place;
+use super::frame::{self, Frame, Left};
 use super::memory::{GuestLinear, paging, translate};
 use super::page_fault::Outcome;
 use crate::doors::trap::{self, Class, Devices, classify};
 use crate::error::{GuestFault, HostError};
 use crate::machine::cpu::registers::{self, flag};
 use crate::machine::cpu::{Changes, Effect, Exception, Fatal, Refusal};
-use crate::machine::paging::Access;
-use crate::machine::shadow::{Edits, View};
+use crate::machine::paging::{Access, PageFault};
+use crate::machine::shadow::View;
 use crate::memory::Memory;
-use crate::monitor::native::layout::{self, PATCHES, PATCHES_LEN};
+use crate::monitor::native::layout::{PATCHES, PATCHES_LEN};
 use crate::patch::Undo;
 use crate::processor;
 use crate::vm::Vm;
 
-/// RFLAGS of the real processor that are the guest's own, IF included (see `frame`).
-const REAL_FLAGS: u64 = 0x25_0fd5;
 /// Vectors with an error code (SDM vol. 3, table 6-1).
 const WITH_ERROR: u32 =
     1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21;
@@ -29,7 +28,7 @@ fn is_flag_page(at: u64) -> bool {
 }
 
 /// How often handling one event may find the shadow full. Once should do.
-const RESETS: usize = 3;
+pub(super) const RESETS: usize = 3;
 
 /// Why the guest cannot go on, or the host.
 pub(super) enum Stop {
@@ -102,6 +101,7 @@ impl Vm {
                 guest.regs.rip = frame.rip;
                 guest.regs.general[registers::RSP] = frame.rsp;
                 let stepped = guest.set_real_flags(&self.memory, frame.rflags);
+                guest.has_stepped = stepped && vector == 1;
                 match (stepped, vector) {
                     (true, 1) => self.stepped(guest)?,
                     _ => self.left(guest, vector, &frame, real.rsp)?,
@@ -121,6 +121,8 @@ impl Vm {
         frame: &Frame,
         cr2: u64,
     ) -> Result<&'static str, Stop> {
+        // An event in an instruction that is executed aside comes before it: it is executed again.
+        let _ = guest.leave_aside();
         let step = guest.leave_area(&self.memory);
         guest.was_in_area = step.is_some();
         let Some(step) = step else {
@@ -150,6 +152,15 @@ impl Vm {
     /// to, and then it is still to come.
     fn stepped(&mut self, guest: &mut Deprivileged) -> Result<&'static str, Stop> {
         let at = guest.regs.rip;
+        match guest.leave_aside() {
+            Some(Place::Within) => {
+                guest.is_stepping = true;
+                guest.stays_at = Some(at);
+                return Ok("step");
+            }
+            Some(Place::Before | Place::Behind) => return Ok("step"),
+            None => {}
+        }
         if guest.leave_area(&self.memory).is_some() && guest.step_from == guest.regs.rip {
             guest.is_stepping = true;
             guest.stays_at = Some(at);
@@ -221,7 +232,12 @@ impl Vm {
     ) -> Result<&'static str, Stop> {
         for _ in 0..RESETS {
             match guest.page_fault(&self.memory, at, code)? {
-                Outcome::Hidden => return Ok("hidden page fault"),
+                Outcome::Hidden => {
+                    if code & PageFault::WRITE != 0 && guest.writes_its_own_page(&self.memory, at) {
+                        self.aside(guest)?;
+                    }
+                    return Ok("hidden page fault");
+                }
                 Outcome::True(exception) => {
                     self.raise(guest, exception)?;
                     return Ok("page fault");
@@ -236,6 +252,24 @@ impl Vm {
             what: "more page tables than the shadow has room for",
         }
         .into())
+    }
+
+    /// The kernel's next instruction writes to its own page.
+    fn aside(&mut self, guest: &mut Deprivileged) -> Result<(), Stop> {
+        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
+        let decoded = guest.sites.decode(&guest.cpu, &mut memory, guest.regs.rip);
+        let Ok(instruction) = decoded.copied() else {
+            return Ok(());
+        };
+        match guest.step_aside(&self.memory, instruction)? {
+            true => Ok(()),
+            false => Err(GuestFault::Unsupported {
+                at: guest.regs.rip,
+                instruction: format!("`{instruction}`"),
+                what: "a store to its own page by an instruction that cannot be moved",
+            }
+            .into()),
+        }
     }
 
     /// #GP: an instruction to emulate, code that was not seen yet, or the guest's own fault.
@@ -389,12 +423,12 @@ impl Vm {
         if changes.contains(Changes::HALTED) {
             self.halt(guest)?;
         }
-        if changes.contains(Changes::SHADOW) {
-            self.in_shadow(guest)?;
-        }
+        // STI holds no debug trap back, and what comes of one is not the next instruction.
         if changes.contains(Changes::SINGLE_STEP) {
             let exception = guest.cpu.single_step();
             self.raise(guest, exception)?;
+        } else if changes.contains(Changes::SHADOW) {
+            self.in_shadow(guest)?;
         }
         Ok(())
     }
@@ -426,94 +460,6 @@ impl Vm {
         guest.step_from = guest.regs.rip;
         Ok(())
     }
-
-    /// Load the way back into the guest.
-    fn go_on(&mut self, guest: &mut Deprivileged) -> Result<(), Stop> {
-        let entry = match guest.is_asleep {
-            true => frame::idle(guest.owes_end()),
-            false => self.way_back(guest)?,
-        };
-        let regs = &mut self.vcpu.sync_regs_mut().regs;
-        let [
-            rax,
-            rcx,
-            rdx,
-            rbx,
-            _,
-            rbp,
-            rsi,
-            rdi,
-            r8,
-            r9,
-            r10,
-            r11,
-            r12,
-            r13,
-            r14,
-            r15,
-        ] = guest.regs.general;
-        (regs.rax, regs.rcx, regs.rdx, regs.rbx) = (rax, rcx, rdx, rbx);
-        (regs.rbp, regs.rsi, regs.rdi) = (rbp, rsi, rdi);
-        (regs.r8, regs.r9, regs.r10, regs.r11) = (r8, r9, r10, r11);
-        (regs.r12, regs.r13, regs.r14, regs.r15) = (r12, r13, r14, r15);
-        (regs.rip, regs.rsp) = (entry.rip, entry.rsp);
-        regs.rflags = flag::FIXED;
-        self.vcpu.set_sync_dirty_reg(kvm_ioctls::SyncReg::Register);
-        Ok(())
-    }
-
-    fn way_back(&mut self, guest: &mut Deprivileged) -> Result<Entry, Stop> {
-        let (root, mut edits) = self.root(guest)?;
-        let interrupts = guest.write_flag(&self.memory)?;
-        let regs = &guest.regs;
-        let rsp = regs.general[registers::RSP];
-        let (rax, rdi) = (regs.general[registers::RAX], regs.general[registers::RDI]);
-        let rip = match guest.stays_at.take() {
-            Some(at) if guest.is_stepping => at,
-            _ => guest.enter_area(&self.memory),
-        };
-        let flags = guest.real_flags(interrupts);
-        let mut entry = frame::resume(&self.memory, rip, flags, rsp)?;
-        edits.list.extend(guest.flag_edits());
-        let owes_end = guest.owes_end();
-        if owes_end || !edits.list.is_empty() {
-            let list = &edits.list;
-            entry = frame::with_edits(&self.memory, root, list, owes_end, rax, rdi)?;
-        } else if root != guest.root {
-            entry = frame::with_root(&self.memory, root)?;
-        }
-        guest.root = root;
-        Ok(entry)
-    }
-
-    /// The root to run on, and what is to be changed before.
-    fn root(&mut self, guest: &mut Deprivileged) -> Result<(u64, Edits), Stop> {
-        for _ in 0..RESETS {
-            if let Ok(root) = guest.select(&self.memory)
-                && let Ok(edits) = guest.shadow.take_edits()
-            {
-                return Ok((root, edits));
-            }
-            self.reset_shadow(guest)?;
-        }
-        Err(GuestFault::Unsupported {
-            at: guest.regs.rip,
-            instruction: "the guest".to_owned(),
-            what: "more page tables than the shadow has room for",
-        }
-        .into())
-    }
-
-    /// Forget all shadow tables and all copies, here and in KVM.
-    fn reset_shadow(&mut self, guest: &mut Deprivileged) -> Result<(), HostError> {
-        self.memory.clear(layout::POOL)?;
-        self.memory.renew(&self.fd, layout::REGION.start)?;
-        guest.shadow.clear();
-        guest.copies = super::Copies::default();
-        guest.copies_gone();
-        guest.root = 0;
-        Ok(())
-    }
 }
 
 impl Deprivileged {
@@ -521,40 +467,6 @@ impl Deprivileged {
         for frame in frames {
             self.written(memory, frame);
         }
-    }
-
-    /// Take the flags that the real processor had; IOPL and NT stay the virtual one's. Whether it was
-    /// made to stop after one instruction: then IF and TF are the virtual ones, too.
-    fn set_real_flags(&mut self, memory: &Memory, real: u64) -> bool {
-        let stepping = std::mem::take(&mut self.is_stepping);
-        let mut theirs = REAL_FLAGS;
-        if stepping {
-            theirs &= !(flag::IF | flag::TF);
-        }
-        if !self.cpu.is_user() {
-            theirs &= !flag::AC;
-        }
-        self.regs.rflags = self.regs.rflags & !theirs | real & theirs | flag::FIXED;
-        if !stepping {
-            self.read_flag(memory);
-        }
-        stepping && !self.regs.has(flag::TF)
-    }
-
-    /// The flags to go on with. The kernel is not checked for alignment (SDM vol. 3, 6.15, #AC), as the
-    /// real processor at CPL 3 would be. `interrupts`: what the real interrupt flag is to be.
-    fn real_flags(&self, interrupts: bool) -> u64 {
-        let mut flags = self.regs.rflags & !flag::IF;
-        if interrupts {
-            flags |= flag::IF;
-        }
-        if self.is_stepping {
-            flags = flags & !flag::IF | flag::TF;
-        }
-        if !self.cpu.is_user() {
-            flags &= !flag::AC;
-        }
-        flags
     }
 
     /// Whether the kernel has arrived in a moved range, where a trap says so. It goes on in the area.

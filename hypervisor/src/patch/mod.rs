@@ -19,6 +19,8 @@ pub(crate) mod inline;
 mod live;
 mod plan;
 mod relocate;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

@@ -41,6 +41,20 @@ pub struct Plan {
     pub arrivals: usize,
 }
 
+impl Plan {
+    /// One instruction, to be executed alone: nothing follows it.
+    pub fn of_one(instruction: Instruction) -> Self {
+        Self {
+            start: 0,
+            end: instruction.len(),
+            instructions: vec![instruction],
+            traps: [false; 4],
+            falls_through: false,
+            arrivals: 0,
+        }
+    }
+}
+
 /// Find the range for the site at an offset: one that begins at the site, or before it.
 ///
 /// # Errors

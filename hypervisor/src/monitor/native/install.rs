@@ -4,9 +4,9 @@ use hypercall_abi::layout::{APIC_PHYS, DOORBELL_PAGE, DOORBELL_PHYS, MONITOR_GIB
 
 use super::code;
 use super::layout::{
-    self, APIC, CODE, DESCRIPTORS, DIRECTORY, EDITS_PAGE, FLAG_TABLES, FRAME_PAGE, IDT,
-    KERNEL_DIRECTORY, PAD, PATCH_FLAG_TABLES, PATCH_SAVE, PATCH_TABLES, PATCHES, PATCHES_LEN,
-    PROBE, SAVE, SLOT_END, STACKS, TABLE, linear, patch_entry, patch_linear, phys,
+    self, APIC, ASIDE, CODE, DESCRIPTORS, DIRECTORY, EDITS_PAGE, FLAG_TABLES, FRAME_PAGE, IDT,
+    KERNEL_DIRECTORY, PAD, PATCH_ASIDE, PATCH_FLAG_TABLES, PATCH_SAVE, PATCH_TABLES, PATCHES,
+    PATCHES_LEN, PROBE, SAVE, SLOT_END, STACKS, TABLE, linear, patch_entry, patch_linear, phys,
 };
 use crate::error::HostError;
 use crate::memory::Memory;
@@ -70,6 +70,8 @@ fn install_patches(memory: &Memory) -> Result<(), HostError> {
     }
     let save = phys(SAVE) | READ_WRITE | USER;
     put_words(memory, patch_entry(patch_linear(PATCH_SAVE)), &[save])?;
+    let aside = phys(ASIDE) | PRESENT | USER;
+    put_words(memory, patch_entry(patch_linear(PATCH_ASIDE)), &[aside])?;
     for (page, table) in (0..).zip(inline::flag_tables()) {
         memory.put(phys(FLAG_TABLES + page), &table)?;
         let entry = phys(FLAG_TABLES + page) | PRESENT | USER | NO_EXECUTE;

@@ -72,6 +72,8 @@ pub const FLAG_TABLES: u64 = 18;
 pub const KERNEL_DIRECTORY: u64 = 21;
 /// The page tables of [`PATCHES`].
 pub const PATCH_TABLES: u64 = 22;
+/// One instruction that is executed aside.
+pub const ASIDE: u64 = 31;
 /// Pages for patched code.
 pub const PATCH_CODE: Range = Range {
     start: 32,
@@ -92,6 +94,8 @@ pub const PATCH_NEVER: u64 = 2;
 pub const PATCH_SAVE: u64 = 3;
 /// the three [`FLAG_TABLES`],
 pub const PATCH_FLAG_TABLES: u64 = 4;
+/// one instruction that is executed aside, [`ASIDE`],
+pub const PATCH_ASIDE: u64 = 8;
 /// and the first one for code.
 pub const PATCH_FIRST: u64 = 16;
 
