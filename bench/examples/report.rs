@@ -58,9 +58,11 @@ fn run(args: &[String]) -> Result<ExitCode, Box<dyn Error>> {
         let at = args.iter().position(|arg| arg == name)?;
         args.get(at + 1).cloned()
     };
-    let mut config = match value("--mode").as_deref() {
-        Some("hvm") => Config::new(Mode::Hvm, guest_images::NATIVE, "native"),
-        _ => Config::new(Mode::Pv, guest_images::PV, "pv"),
+    let wanted = value("--mode").unwrap_or_default();
+    let mode = bench::MODES.iter().find(|mode| mode.name() == wanted);
+    let mut config = match mode.copied().unwrap_or(Mode::Pv) {
+        Mode::Pv => Config::new(Mode::Pv, guest_images::PV, "pv"),
+        native => Config::new(native, guest_images::NATIVE, "native"),
     };
     config.command_line = value("--cmdline").unwrap_or_default();
     let outcome = Vm::new(config, Box::new(io::stdout()))?.run()?;

@@ -1,5 +1,6 @@
 //! The targets that a run must reach (CLAIMS.md), and the verdicts, from the figures of that run.
 
+use hypercall_abi::Mode;
 use serde::Serialize;
 
 use crate::floor::Platform;
@@ -59,14 +60,67 @@ impl Found {
             median: ratio(self.median, other.median)?,
         })
     }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            p10: self.p10 + other.p10,
+            median: self.median + other.median,
+        }
+    }
+
+    fn larger(self, other: Self) -> Self {
+        Self {
+            p10: self.p10.max(other.p10),
+            median: self.median.max(other.median),
+        }
+    }
 }
+
+/// The rows of one run, and what is asked of them.
+#[derive(Clone, Copy)]
+struct Rows<'a>(&'a [Row]);
+
+impl<'a> Rows<'a> {
+    fn row(self, name: &str) -> Option<&'a Row> {
+        self.0.iter().find(|row| row.name == name)
+    }
+
+    fn cell(self, mode: Mode, name: &str) -> Option<Found> {
+        found(&self.row(name)?.column(mode)?.cell)
+    }
+
+    fn floor(self, mode: Mode, name: &str) -> Option<Found> {
+        found(&self.row(name)?.column(mode)?.floor.as_ref()?.cell)
+    }
+
+    fn to_floor(self, mode: Mode, name: &str) -> Option<Found> {
+        self.cell(mode, name)?.by(self.floor(mode, name)?)
+    }
+
+    /// A row in one mode by the same row in another.
+    fn between(self, name: &str, mode: Mode, by: Mode) -> Option<Found> {
+        self.cell(mode, name)?.by(self.cell(by, name)?)
+    }
+
+    /// The dearest of some; `None` when one is missing.
+    fn dearest(self, names: &[&str], of: impl Fn(Self, &str) -> Option<Found>) -> Option<Found> {
+        let all: Option<Vec<Found>> = names.iter().map(|name| of(self, name)).collect();
+        all?.into_iter().reduce(Found::larger)
+    }
+
+    fn has(self, mode: Mode) -> bool {
+        self.0.iter().any(|row| row.column(mode).is_some())
+    }
+}
+
+/// What mode `patch` replaces by accesses to a shared word.
+const INLINED: &[&str] = &["cli", "sti", "pushf", "popf"];
 
 /// All goals, from the rows of one run.
 pub fn goals(platform: Platform, rows: &[Row], extras: &[Extra]) -> Vec<Goal> {
-    let row = |name: &str| rows.iter().find(|row| row.name == name);
-    let pv = |name: &str| found(&row(name)?.pv);
-    let floor = |name: &str| found(&row(name)?.pv_floor.as_ref()?.cell);
-    let to_floor = |name: &str| pv(name)?.by(floor(name)?);
+    let rows = Rows(rows);
+    let pv = |name: &str| rows.cell(Mode::Pv, name);
+    let to_floor = |name: &str| rows.to_floor(Mode::Pv, name);
     let extra = |name: &str| {
         let value = extras.iter().find(|extra| extra.name == name)?.value?;
         Some(Found {
@@ -79,16 +133,13 @@ pub fn goals(platform: Platform, rows: &[Row], extras: &[Extra]) -> Vec<Goal> {
         Platform::KvmPvm => 2.0,
         Platform::Hardware => 1.5,
     };
-    let goal = |claim, text, found: Option<Found>, limit, unit| Goal {
-        claim,
-        text,
-        value: found.map(|found| found.p10),
-        by_medians: found.map(|found| found.median),
-        limit,
-        unit,
-        verdict: verdict(found, limit),
+    // A call of the VMM, and what it takes to get out of the instruction and behind it.
+    let of_a_trap = || {
+        let bare = rows.floor(Mode::Pv, "general_protection")?;
+        rows.cell(Mode::Trap, "cr0_read")?
+            .by(pv("null_machine")?.plus(bare))
     };
-    vec![
+    let mut goals = vec![
         goal(
             1,
             "tier 0: interrupts off and on",
@@ -145,7 +196,76 @@ pub fn goals(platform: Platform, rows: &[Row], extras: &[Extra]) -> Vec<Goal> {
             1.0,
             "%",
         ),
+        goal(
+            16,
+            "trap: an instruction, by a tier-2 call and a bare #GP",
+            of_a_trap(),
+            1.2,
+            "x",
+        ),
+    ];
+    if rows.has(Mode::Patch) {
+        goals.extend(of_patch(platform, rows));
+    }
+    goals
+}
+
+/// What mode `patch` is to reach, in a report that has its column.
+fn of_patch(platform: Platform, rows: Rows<'_>) -> [Goal; 3] {
+    let inlined = match platform {
+        // Nothing here executes at CPL 0, so a few nanoseconds stand for it.
+        Platform::KvmPvm => goal(
+            17,
+            "patch: the dearest of cli, sti, pushf and popf",
+            rows.dearest(INLINED, |rows, name| rows.cell(Mode::Patch, name)),
+            5.0,
+            "ns",
+        ),
+        Platform::Hardware => goal(
+            17,
+            "patch: the dearest of cli, sti, pushf and popf, by hvm",
+            rows.dearest(INLINED, |rows, name| {
+                rows.between(name, Mode::Patch, Mode::Hvm)
+            }),
+            3.0,
+            "x",
+        ),
+    };
+    [
+        inlined,
+        goal(
+            18,
+            "patch: from nothing to the shell's prompt, by pv",
+            rows.between(life::SHELL_PROMPT, Mode::Patch, Mode::Pv),
+            2.0,
+            "x",
+        ),
+        goal(
+            19,
+            "patch: from nothing to the shell's prompt, by trap",
+            rows.between(life::SHELL_PROMPT, Mode::Patch, Mode::Trap),
+            0.5,
+            "x",
+        ),
     ]
+}
+
+fn goal(
+    claim: u32,
+    text: &'static str,
+    found: Option<Found>,
+    limit: f64,
+    unit: &'static str,
+) -> Goal {
+    Goal {
+        claim,
+        text,
+        value: found.map(|found| found.p10),
+        by_medians: found.map(|found| found.median),
+        limit,
+        unit,
+        verdict: verdict(found, limit),
+    }
 }
 
 fn found(cell: &Cell) -> Option<Found> {
@@ -172,97 +292,5 @@ impl Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::{Bare, Figure};
-
-    fn cell(ns: f64) -> Cell {
-        let ns = Spread {
-            p10: ns,
-            median: ns * 2.0,
-            ..Spread::default()
-        };
-        Cell::Measured(Figure {
-            ns,
-            cycles: ns,
-            samples: 3,
-            exits_per_op: None,
-        })
-    }
-
-    fn row(name: &'static str, pv: f64, floor: f64) -> Row {
-        let bare = Bare {
-            mechanism: "bare".into(),
-            cell: cell(floor),
-        };
-        Row::new(name, "", [Cell::Absent, cell(pv)], [None, Some(bare)])
-    }
-
-    fn verdicts(platform: Platform, rows: &[Row], extras: &[Extra]) -> Vec<Verdict> {
-        goals(platform, rows, extras)
-            .iter()
-            .map(|goal| goal.verdict)
-            .collect()
-    }
-
-    #[test]
-    fn a_limit_is_still_reached_and_a_little_more_is_not() {
-        use Verdict::*;
-        let reached = [
-            row("irq_off_on", 3.0, 1.0),
-            row("null_monitor", 20.0, 10.0),
-            row("null_machine", 110.0, 100.0),
-            row("null_batch", 4.4, 1.0),
-            row(life::PROCESS_FIRST_BYTE, 2.0, 1.0),
-            row(life::PROCESS_RUN, 2.0, 1.0),
-        ];
-        let extra = |name, value| Extra {
-            name,
-            about: "",
-            mode: "pv",
-            value: Some(value),
-            unit: "",
-        };
-        let extras = [extra(life::VMM_MEMORY, 8.0), extra(life::IDLE_CPU, 1.0)];
-        assert_eq!(verdicts(Platform::KvmPvm, &reached, &extras), [Pass; 8]);
-        // The gate's limit is the platform's.
-        assert_eq!(verdicts(Platform::Hardware, &reached, &extras)[1], Fail);
-
-        let missed = [
-            row("irq_off_on", 3.1, 1.0),
-            row("null_monitor", 20.1, 10.0),
-            row("null_machine", 110.1, 100.0),
-            row("null_batch", 4.5, 1.0),
-            row(life::PROCESS_FIRST_BYTE, 2.1, 1.0),
-            row(life::PROCESS_RUN, 2.1, 1.0),
-        ];
-        let extras = [extra(life::VMM_MEMORY, 8.1), extra(life::IDLE_CPU, 1.1)];
-        assert_eq!(verdicts(Platform::KvmPvm, &missed, &extras), [Fail; 8]);
-    }
-
-    #[test]
-    fn a_figure_that_is_missing_is_no_verdict() {
-        assert_eq!(
-            verdicts(Platform::KvmPvm, &[], &[]),
-            [Verdict::NotMeasured; 8]
-        );
-        let mut failed = row("null_monitor", 1.0, 1.0);
-        failed.pv = Cell::Failed { why: "lost".into() };
-        let goals = goals(Platform::KvmPvm, &[failed], &[]);
-        assert_eq!(
-            (goals[1].verdict, goals[1].value),
-            (Verdict::NotMeasured, None)
-        );
-    }
-
-    #[test]
-    fn medians_are_shown_and_do_not_decide() {
-        let mut rows = [row("null_monitor", 19.0, 10.0)];
-        if let Cell::Measured(figure) = &mut rows[0].pv {
-            figure.ns.median = 60.0;
-        }
-        let goal = &goals(Platform::KvmPvm, &rows, &[])[1];
-        assert_eq!((goal.value, goal.by_medians), (Some(1.9), Some(3.0)));
-        assert_eq!(goal.verdict, Verdict::Pass);
-    }
-}
+#[path = "goals_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! [`run`] measures and gives a [`Report`]; [`render`] shows it to people. Three things are measured
 //! in turn, round by round, so that a ratio compares what one host did in one run:
-//! - `micro`: the guest kernel's own verbs, in mode `pv` and in mode `hvm`, timed inside the guest;
+//! - `micro`: the guest kernel's own verbs, in each mode of [`MODES`], timed inside the guest;
 //! - [`floor`]: the same mechanisms in a raw KVM VM of a few instructions, the yardstick;
 //! - `life`: building, booting and ending virtual machines and whole processes, timed outside.
 //!
@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 pub mod check;
+mod columns;
 mod error;
 #[allow(unsafe_code)]
 pub mod floor;
@@ -27,6 +28,7 @@ mod report;
 mod stats;
 mod watch;
 
+pub use columns::MODES;
 pub use error::BenchError;
 pub use goals::{Goal, Verdict};
 pub use host::HostInfo;
@@ -34,5 +36,5 @@ pub use measure::run;
 pub use options::{Options, row_names};
 pub use progress::Progress;
 pub use render::render;
-pub use report::{Bare, Cell, Extra, Figure, Report, Row, SCHEMA};
+pub use report::{Bare, By, Cell, Column, Extra, Figure, Report, Row, SCHEMA};
 pub use stats::Spread;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
 
+use crate::columns::MODES;
 use crate::error::BenchError;
 use crate::floor::{self, KvmOn, Platform};
 use crate::goals::goals;
@@ -20,8 +21,6 @@ use crate::watch::Watch;
 
 /// What the host's kernel still does for a machine that was closed, it has done by then.
 const PAUSE: Duration = Duration::from_millis(3);
-/// The columns that are guests.
-pub const MODES: [Mode; 2] = [Mode::Hvm, Mode::Pv];
 
 /// Measure, and tell `progress` what is measured next.
 ///
@@ -45,7 +44,7 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Report, Ben
     run.measure(&mut Steps {
         progress,
         at: 0,
-        of: 3 * effort.rounds + 3,
+        of: (1 + MODES.len()) * effort.rounds + 3,
     })?;
     let rows = run.rows();
     Ok(Report {
@@ -58,6 +57,7 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Report, Ben
             beside_another_vm: true,
             console: "memory; of processes, a pipe",
         },
+        modes: MODES.iter().map(|mode| mode.name()).collect(),
         rows,
         extras: run.extras,
         took_ms: start.elapsed().as_millis() as u64,
@@ -133,7 +133,7 @@ impl Run<'_> {
             let of = self.effort.rounds;
             steps.next(&format!("round {round} of {of}: the floor"));
             self.floor();
-            for mode in [Mode::Pv, Mode::Hvm] {
+            for &mode in MODES.iter().rev() {
                 steps.next(&format!(
                     "round {round} of {of}: the kernel in {}",
                     mode.name()
@@ -254,7 +254,7 @@ impl Run<'_> {
             let is_counted = turn > 0;
             thread::sleep(PAUSE);
             self.floor_life(is_counted)?;
-            for mode in MODES {
+            for &mode in MODES {
                 thread::sleep(PAUSE);
                 self.life(mode, is_counted)?;
             }
@@ -302,18 +302,12 @@ impl Run<'_> {
         };
         let program = Program::new(path);
         for turn in 0..=self.effort.processes {
-            let floor = program.floor(&self.watch)?;
-            let [pv, hvm] = [
-                program.guest(Mode::Pv, &self.watch)?,
-                program.guest(Mode::Hvm, &self.watch)?,
-            ];
+            let mut all = vec![(Source::Floor, program.floor(&self.watch)?)];
+            for &mode in MODES.iter().rev() {
+                all.push((Source::Guest(mode), program.guest(mode, &self.watch)?));
+            }
             if turn > 0 {
-                let sources = [
-                    Source::Floor,
-                    Source::Guest(Mode::Pv),
-                    Source::Guest(Mode::Hvm),
-                ];
-                for (source, lived) in sources.into_iter().zip([floor, pv, hvm]) {
+                for (source, lived) in all {
                     self.add_time(source, life::PROCESS_FIRST_BYTE, lived.first_byte);
                     self.add_time(source, life::PROCESS_RUN, lived.all);
                 }
@@ -363,29 +357,37 @@ impl Run<'_> {
     }
 
     fn rows(&self) -> Vec<Row> {
-        let guests = |name| MODES.map(|mode| self.cell(Source::Guest(mode), name));
         let micro = self.micro_rows().map(|row| {
-            let bare = MODES.map(|mode| {
-                row.yardstick(mode, self.platform)
-                    .map(|yardstick| self.bare(yardstick))
-            });
-            Row::new(row.name, row.about, guests(row.name), bare)
+            let bare = |mode| {
+                let yardstick = row.yardstick(mode, self.platform)?;
+                Some(self.bare(yardstick))
+            };
+            self.row(row.name, row.about, &bare)
         });
         let lives = life::ROWS.iter().filter(|row| {
             let is_time = row.name != life::VMM_MEMORY && row.name != life::IDLE_CPU;
             is_time && self.options.wants(row.name)
         });
         let lives = lives.map(|row| {
-            let bare = MODES.map(|_| {
-                let mechanism = row.mechanism?.to_owned();
+            let bare = |_| {
                 Some(Bare {
-                    mechanism,
+                    mechanism: row.mechanism?.to_owned(),
                     cell: self.cell(Source::Floor, row.name),
                 })
-            });
-            Row::new(row.name, row.about, guests(row.name), bare)
+            };
+            self.row(row.name, row.about, &bare)
         });
         micro.chain(lives).collect()
+    }
+
+    fn row(
+        &self,
+        name: &'static str,
+        about: &'static str,
+        bare: &dyn Fn(Mode) -> Option<Bare>,
+    ) -> Row {
+        let column = |&mode| (mode, self.cell(Source::Guest(mode), name), bare(mode));
+        Row::new(name, about, MODES.iter().map(column).collect())
     }
 
     fn bare(&self, yardstick: Yardstick) -> Bare {

@@ -20,15 +20,19 @@ fn a_run_of_one_row_has_that_row_and_the_goals_that_follow() {
     let names: Vec<_> = report.rows.iter().map(|row| row.name).collect();
     assert_eq!(names, ["null_machine"]);
     let row = &report.rows[0];
-    let pv = row.pv.figure().unwrap();
+    assert_eq!(row.modes.len(), MODES.len());
+    let of_pv = row.column(Mode::Pv).unwrap();
+    let pv = of_pv.cell.figure().unwrap();
     assert_eq!(pv.exits_per_op, Some(1.0));
     assert_eq!(
         pv.samples,
         options.effort().rounds * options.effort().samples
     );
     assert!(pv.ns.min > 0.0 && pv.ns.min <= pv.ns.median && pv.ns.median <= pv.ns.max);
-    assert_eq!(row.hvm, Cell::Absent);
-    assert!(row.pv_to_floor.is_some_and(|ratio| ratio > 0.0));
+    for native in [Mode::Hvm, Mode::Trap, Mode::Patch] {
+        assert_eq!(row.column(native).unwrap().cell, Cell::Absent);
+    }
+    assert!(of_pv.to_floor.is_some_and(|ratio| ratio > 0.0));
 
     for goal in &report.goals {
         let is_measured = goal.verdict != Verdict::NotMeasured;
@@ -60,8 +64,14 @@ fn lives_have_every_column() {
     let [create, prompt] = &report.rows[..] else {
         panic!("{:?}", report.rows)
     };
-    assert!(create.pv_to_floor.is_some() && create.hvm_to_floor.is_some());
-    assert!(prompt.pv_to_hvm.is_some() && prompt.pv_floor.is_none());
+    for &mode in MODES {
+        assert!(create.column(mode).unwrap().to_floor.is_some(), "{mode:?}");
+        let prompt = prompt.column(mode).unwrap();
+        let exits = prompt.cell.figure().unwrap().exits_per_op;
+        assert!(exits.is_some_and(|exits| exits > 1.0) && prompt.floor.is_none());
+        assert_eq!(prompt.to_hvm.is_none(), mode == Mode::Hvm);
+        assert_eq!(prompt.to_pv.is_none(), mode == Mode::Pv);
+    }
     assert!(report.extras.is_empty());
 }
 

@@ -1,21 +1,23 @@
-//! The report for people: a header, the table, and the goals.
+//! The report for people: a header, the table of the modes (`table`), the floors that it divides by
+//! (`floors`), and the goals. `number` has the forms of figures. At most 100 columns wide, goals apart.
+
+mod floors;
+mod number;
+mod table;
 
 use std::fmt::Write;
 
-use comfy_table::{Cell as Place, CellAlignment, ContentArrangement, Table, presets};
-
 use crate::floor::Platform;
 use crate::goals::Goal;
-use crate::report::{Bare, Cell, Extra, Figure, Report, Row};
+use crate::report::{Extra, Report};
+use number::times;
 
 /// The report as text, with a newline at its end.
 pub fn render(report: &Report) -> String {
     let mut text = header(report);
     text.push('\n');
-    for line in table(&report.rows).lines() {
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
+    text.push_str(&table::table(report));
+    text.push_str(&floors::floors(report));
     if !report.extras.is_empty() {
         text.push('\n');
     }
@@ -42,16 +44,18 @@ pub fn render(report: &Report) -> String {
 }
 
 const NOTES: &str = "
-Each cell: the median, half the distance between the tenths in percent, how many times its floor (x);
-cycles of the time-stamp counter, and exits to the VMM's process, both of one operation. The floor is
-the bare mechanism in a raw VM of a few instructions. Ratios compare the lower tenths of the samples,
-which a busy host disturbs least; pv:hvm below 1: pv is faster. bench/CLAIMS.md names what is claimed,
+Each cell: the median, and half the distance between the tenths in percent; cycles of the time-stamp
+counter and exits to the VMM's process, both of one operation; how many times its floor it takes
+(/floor), and how many times what pv (/pv) or hvm (/hvm) takes for the same row. The floor is the
+bare mechanism in a raw VM of a few instructions. Ratios compare the lower tenths of the samples,
+which a busy host disturbs least; /pv above 1: pv is faster. bench/CLAIMS.md names what is claimed,
 and where pv loses.
 ";
 
 const INTERPRETED: &str = "\
-This KVM interprets what a guest does at CPL 0: all of hvm, and pv's monitor. So hvm's figures are its
-interpreter's and say nothing of VMX or SVM, where hvm should win most of these rows.
+This KVM interprets what a guest does at CPL 0: all of hvm, and the monitors of trap and pv. So the
+figures of hvm are its interpreter's and say nothing of VMX or SVM, where hvm should win most of
+these rows, and no column shows /hvm. The kernels of trap and pv run at CPL 3, which is native here.
 ";
 
 const EMULATED: &str = "\
@@ -101,133 +105,6 @@ fn header(report: &Report) -> String {
         "also      {beside}consoles wrote to {}",
         conditions.console
     );
-    text
-}
-
-fn table(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(presets::UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["row", "hvm", "pv", "floor", "pv:hvm"]);
-    for row in rows {
-        table.add_row([
-            Place::new(row.name),
-            Place::new(guest(&row.hvm, row.hvm_to_floor)),
-            Place::new(guest(&row.pv, row.pv_to_floor)),
-            Place::new(floor(row)),
-            Place::new(row.pv_to_hvm.map_or_else(|| "-".into(), times))
-                .set_alignment(CellAlignment::Right),
-        ]);
-    }
-    table.to_string()
-}
-
-fn guest(cell: &Cell, to_floor: Option<f64>) -> String {
-    let Some(figure) = cell.figure() else {
-        return missing(cell);
-    };
-    let by = to_floor.map_or(String::new(), |ratio| format!("  {}", times(ratio)));
-    format!("{}{by}\n{}", time(figure), detail(figure))
-}
-
-/// What both columns are divided by, or what each is.
-fn floor(row: &Row) -> String {
-    match (&row.hvm_floor, &row.pv_floor) {
-        (None, None) => "-".into(),
-        (Some(hvm), Some(pv)) if hvm == pv => bare("", hvm),
-        (Some(hvm), Some(pv)) => format!("{}\n{}", bare_line("hvm ", hvm), bare_line("pv ", pv)),
-        (Some(hvm), None) => bare("hvm ", hvm),
-        (None, Some(pv)) => bare("pv ", pv),
-    }
-}
-
-fn bare(whose: &str, bare: &Bare) -> String {
-    match bare.cell.figure() {
-        Some(figure) => format!("{}\n{}", bare_line(whose, bare), detail(figure)),
-        None => bare_line(whose, bare),
-    }
-}
-
-fn bare_line(whose: &str, bare: &Bare) -> String {
-    let what = bare.cell.figure().map_or_else(|| missing(&bare.cell), time);
-    format!("{whose}{what}  {}", bare.mechanism)
-}
-
-fn missing(cell: &Cell) -> String {
-    match cell {
-        Cell::Measured(_) => String::new(),
-        Cell::Absent => "-".into(),
-        Cell::NotMeasured => "not measured".into(),
-        Cell::Failed { why } => format!("failed: {}", why.chars().take(40).collect::<String>()),
-    }
-}
-
-fn time(figure: &Figure) -> String {
-    format!(
-        "{} ±{:.0}%",
-        duration(figure.ns.median),
-        figure.ns.percent()
-    )
-}
-
-fn detail(figure: &Figure) -> String {
-    let cycles = grouped(figure.cycles.median);
-    match figure.exits_per_op {
-        Some(exits) => format!("{cycles} cycles, {}", exits_text(exits)),
-        None => format!("{cycles} cycles"),
-    }
-}
-
-fn exits_text(exits: f64) -> String {
-    match exits {
-        0.0 => "0 exits".into(),
-        1.0 => "1 exit".into(),
-        exits if exits < 0.1 => format!("1/{:.0} exit", 1.0 / exits),
-        exits if exits.fract() == 0.0 => format!("{exits:.0} exits"),
-        exits => format!("{exits:.2} exits"),
-    }
-}
-
-/// A time with three digits that count.
-fn duration(ns: f64) -> String {
-    match ns {
-        ns if ns < 999.5 => format!("{} ns", three(ns)),
-        ns if ns < 999.5e3 => format!("{} us", three(ns / 1e3)),
-        ns if ns < 999.5e6 => format!("{} ms", three(ns / 1e6)),
-        ns => format!("{} s", three(ns / 1e9)),
-    }
-}
-
-fn three(value: f64) -> String {
-    match value {
-        value if value < 9.995 => format!("{value:.2}"),
-        value if value < 99.95 => format!("{value:.1}"),
-        value => format!("{value:.0}"),
-    }
-}
-
-/// A ratio; one far below 1 as a fraction.
-fn times(ratio: f64) -> String {
-    match ratio {
-        ratio if ratio > 0.0 && ratio < 0.0995 => format!("1/{}", three(1.0 / ratio)),
-        ratio => format!("{}x", three(ratio)),
-    }
-}
-
-/// A count with its thousands apart.
-fn grouped(value: f64) -> String {
-    if value < 99.5 {
-        return three(value);
-    }
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
     text
 }
 

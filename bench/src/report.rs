@@ -1,13 +1,16 @@
 //! What a run found, as data: one shape for people and for programs.
 
+use std::collections::BTreeMap;
+
+use hypercall_abi::Mode;
 use serde::Serialize;
 
 use crate::goals::Goal;
 use crate::host::HostInfo;
 use crate::stats::Spread;
 
-/// The version of [`Report`] as it is serialized; it rises when a field changes its meaning.
-pub const SCHEMA: u32 = 1;
+/// The version of [`Report`] as it is serialized; it rises when a field goes or changes its meaning.
+pub const SCHEMA: u32 = 2;
 
 /// What a run found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,6 +21,8 @@ pub struct Report {
     pub host: HostInfo,
     /// How they were taken.
     pub conditions: Conditions,
+    /// The names of the columns, in their order.
+    pub modes: Vec<&'static str>,
     /// The rows.
     pub rows: Vec<Row>,
     /// What is no time.
@@ -48,20 +53,34 @@ pub struct Row {
     pub name: &'static str,
     /// What one operation is.
     pub about: &'static str,
-    /// The native image, with KVM's virtualization.
-    pub hvm: Cell,
-    /// The pv image.
-    pub pv: Cell,
-    /// The bare mechanism that `hvm` needs.
-    pub hvm_floor: Option<Bare>,
-    /// The bare mechanism that `pv` needs.
-    pub pv_floor: Option<Bare>,
-    /// `hvm` by its floor, each by the lower tenth of its samples.
-    pub hvm_to_floor: Option<f64>,
-    /// `pv` by its floor, likewise.
-    pub pv_to_floor: Option<f64>,
-    /// `pv` by `hvm`, likewise.
-    pub pv_to_hvm: Option<f64>,
+    /// By the mode's name: what it took there.
+    pub modes: BTreeMap<&'static str, Column>,
+}
+
+/// A row in one mode. The ratios are by the lower tenth of each one's samples.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Column {
+    /// What it took.
+    pub cell: Cell,
+    /// The bare mechanism that this mode needs for it, where there is one.
+    pub floor: Option<Bare>,
+    /// `cell` by its floor.
+    pub to_floor: Option<f64>,
+    /// `cell` by the row's in `hvm`; of another mode alone.
+    pub to_hvm: Option<f64>,
+    /// `cell` by the row's in `pv`; of another mode alone.
+    pub to_pv: Option<f64>,
+}
+
+/// What a column is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    /// The bare mechanism.
+    Floor,
+    /// The same row in mode `hvm`.
+    Hvm,
+    /// The same row in mode `pv`.
+    Pv,
 }
 
 /// A mechanism in a minimal guest.
@@ -139,26 +158,66 @@ pub fn ratio(value: f64, by: f64) -> Option<f64> {
     (by > 0.0).then(|| value / by)
 }
 
+impl By {
+    /// All of them, in the order of a report.
+    pub const ALL: [Self; 3] = [Self::Floor, Self::Hvm, Self::Pv];
+
+    /// The name: `floor`, or the mode's.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Hvm => Mode::Hvm.name(),
+            Self::Pv => Mode::Pv.name(),
+        }
+    }
+}
+
+impl Column {
+    /// A ratio of this column's.
+    pub const fn ratio(&self, by: By) -> Option<f64> {
+        match by {
+            By::Floor => self.to_floor,
+            By::Hvm => self.to_hvm,
+            By::Pv => self.to_pv,
+        }
+    }
+}
+
 impl Row {
-    /// A row of its cells; the ratios follow.
+    /// A row of its cells and their floors; the ratios follow.
     pub fn new(
         name: &'static str,
         about: &'static str,
-        [hvm, pv]: [Cell; 2],
-        [hvm_floor, pv_floor]: [Option<Bare>; 2],
+        cells: Vec<(Mode, Cell, Option<Bare>)>,
     ) -> Self {
-        let by =
-            |cell: &Cell, bare: &Option<Bare>| bare.as_ref().and_then(|bare| cell.to(&bare.cell));
+        let of = |wanted: Mode| {
+            let cell = cells.iter().find(|(mode, ..)| *mode == wanted);
+            cell.map(|(_, cell, _)| cell.clone())
+        };
+        let (hvm, pv) = (of(Mode::Hvm), of(Mode::Pv));
+        let columns = cells.into_iter().map(|(mode, cell, floor)| {
+            let by = |other: Mode, base: &Option<Cell>| {
+                let base = base.as_ref().filter(|_| mode != other)?;
+                cell.to(base)
+            };
+            let column = Column {
+                to_floor: floor.as_ref().and_then(|bare| cell.to(&bare.cell)),
+                to_hvm: by(Mode::Hvm, &hvm),
+                to_pv: by(Mode::Pv, &pv),
+                cell,
+                floor,
+            };
+            (mode.name(), column)
+        });
         Self {
             name,
             about,
-            hvm_to_floor: by(&hvm, &hvm_floor),
-            pv_to_floor: by(&pv, &pv_floor),
-            pv_to_hvm: pv.to(&hvm),
-            hvm,
-            pv,
-            hvm_floor,
-            pv_floor,
+            modes: columns.collect(),
         }
+    }
+
+    /// The row in a mode; `None` where that mode is no column.
+    pub fn column(&self, mode: Mode) -> Option<&Column> {
+        self.modes.get(mode.name())
     }
 }

@@ -38,7 +38,7 @@ impl Tier {
 }
 
 /// A way to run the guest kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// The native image at CPL 0: hardware virtualization.
     Hvm,

@@ -1,11 +1,13 @@
 //! The file that remembers: of each platform, each row's counts and ratios.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use hypercall_abi::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::{BaselineError, Counted, Counts, RowCounts};
-use crate::report::{Report, Row};
+use crate::report::{By, Report, Row};
 
 /// The version of [`Baseline`] as a file; it rises when a field goes or changes its meaning.
 pub const BASELINE_SCHEMA: u64 = 1;
@@ -35,16 +37,15 @@ pub struct Entry {
     pub ratios: BTreeMap<String, BTreeMap<RatioName, Ratio>>,
 }
 
-/// The ratios of a row.
+/// A ratio of a row: a mode's column, by its floor or by another column. As text, and so in files:
+/// `trap_to_pv`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RatioName {
-    /// `hvm` by its floor.
-    HvmToFloor,
-    /// `pv` by its floor.
-    PvToFloor,
-    /// `pv` by `hvm`.
-    PvToHvm,
+#[serde(into = "String", try_from = "String")]
+pub struct RatioName {
+    /// Whose column is divided.
+    pub mode: Mode,
+    /// By what.
+    pub by: By,
 }
 
 /// A ratio, and how far it may move.
@@ -65,24 +66,46 @@ impl Ratio {
 }
 
 impl RatioName {
-    const ALL: [Self; 3] = [Self::HvmToFloor, Self::PvToFloor, Self::PvToHvm];
-
-    /// The name, as in a report.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::HvmToFloor => "hvm_to_floor",
-            Self::PvToFloor => "pv_to_floor",
-            Self::PvToHvm => "pv_to_hvm",
-        }
+    /// Every ratio that is remembered. `hvm_to_pv` is not: `pv_to_hvm` says the same.
+    fn all() -> impl Iterator<Item = Self> {
+        let of = |mode| By::ALL.map(|by| Self { mode, by });
+        Mode::ALL.into_iter().flat_map(of).filter(|name| {
+            let is_itself = name.mode.name() == name.by.name();
+            !is_itself && (name.mode, name.by) != (Mode::Hvm, By::Pv)
+        })
     }
 
     /// The ratio of a row, where it was measured.
-    pub const fn of(self, row: &Row) -> Option<f64> {
-        match self {
-            Self::HvmToFloor => row.hvm_to_floor,
-            Self::PvToFloor => row.pv_to_floor,
-            Self::PvToHvm => row.pv_to_hvm,
-        }
+    pub fn of(self, row: &Row) -> Option<f64> {
+        row.column(self.mode)?.ratio(self.by)
+    }
+}
+
+impl fmt::Display for RatioName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_to_{}", self.mode.name(), self.by.name())
+    }
+}
+
+impl From<RatioName> for String {
+    fn from(name: RatioName) -> Self {
+        name.to_string()
+    }
+}
+
+impl TryFrom<String> for RatioName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::all()
+            .find(|name| name.to_string() == text)
+            .ok_or_else(|| {
+                let known: Vec<String> = Self::all().map(String::from).collect();
+                format!(
+                    "no ratio is called {text:?}; there are {}",
+                    known.join(", ")
+                )
+            })
     }
 }
 
@@ -132,7 +155,6 @@ impl Baseline {
                     let is_sound =
                         value.is_finite() && value > 0.0 && factor.is_finite() && factor >= 1.0;
                     if !is_sound {
-                        let name = name.name();
                         return Err(BaselineError::Content(format!(
                             "{name} of {row} on {platform} has the value {value} and the factor {factor}: a \
                              value is above 0, a factor 1 or more"
@@ -240,7 +262,7 @@ fn remembered(
 }
 
 fn ratios(row: &Row, before: Option<&BTreeMap<RatioName, Ratio>>) -> BTreeMap<RatioName, Ratio> {
-    let found = RatioName::ALL.into_iter().filter_map(|name| {
+    let found = RatioName::all().filter_map(|name| {
         let value = name.of(row).filter(|value| *value > 0.0)?;
         let before = before.and_then(|ratios| ratios.get(&name));
         let factor = before.map_or(FACTOR, |ratio| ratio.factor);

@@ -1,7 +1,7 @@
 //! What a file must be, and what becomes of it when a run is written into it.
 
 use super::*;
-use crate::check::fixtures::{baseline, counts, per_op, ratio, report};
+use crate::check::fixtures::{PV_TO_FLOOR, baseline, counts, per_op, ratio, report};
 
 #[test]
 fn a_file_is_read_back_as_it_was_written() {
@@ -111,27 +111,21 @@ fn a_ratio_keeps_the_factor_that_somebody_gave_it() {
         .ratios
         .get_mut("null_batch")
         .unwrap()
-        .insert(RatioName::PvToFloor, ratio(1.0, 3.5));
+        .insert(PV_TO_FLOOR, ratio(1.0, 3.5));
     let report = report(1.23456);
     baseline
         .update("kvm_pvm", &counts(), Some(&report), &[])
         .unwrap();
     let ratios = &baseline.platforms["kvm_pvm"].ratios;
-    assert_eq!(
-        ratios["null_batch"][&RatioName::PvToFloor],
-        ratio(1.23, 3.5)
-    );
+    assert_eq!(ratios["null_batch"][&PV_TO_FLOOR], ratio(1.23, 3.5));
     let mut fresh = Baseline::default();
     fresh
         .update("kvm_pvm", &counts(), Some(&report), &[])
         .unwrap();
     let ratios = &fresh.platforms["kvm_pvm"].ratios;
-    assert_eq!(
-        ratios["null_batch"][&RatioName::PvToFloor],
-        ratio(1.23, FACTOR)
-    );
+    assert_eq!(ratios["null_batch"][&PV_TO_FLOOR], ratio(1.23, FACTOR));
     // What was not measured has no ratio.
-    assert!(!ratios["null_batch"].contains_key(&RatioName::PvToHvm));
+    assert_eq!(ratios["null_batch"].len(), 1);
 }
 
 #[test]
@@ -178,4 +172,28 @@ fn one_platform_says_nothing_of_another() {
         error.contains("none") && error.contains("--write-baseline"),
         "{error}"
     );
+}
+
+#[test]
+fn a_ratio_s_name_is_a_mode_and_what_it_is_divided_by() {
+    let names: Vec<String> = RatioName::all().map(String::from).collect();
+    let expected = [
+        "hvm_to_floor",
+        "trap_to_floor",
+        "trap_to_hvm",
+        "trap_to_pv",
+        "patch_to_floor",
+        "patch_to_hvm",
+        "patch_to_pv",
+        "pv_to_floor",
+        "pv_to_hvm",
+    ];
+    assert_eq!(names, expected);
+    for name in RatioName::all() {
+        assert_eq!(RatioName::try_from(name.to_string()), Ok(name));
+    }
+    for text in ["", "pv", "pv_to_pv", "hvm_to_pv", "pv_to_floor "] {
+        let error = RatioName::try_from(text.to_owned()).unwrap_err();
+        assert!(error.contains("trap_to_pv"), "{error}");
+    }
 }

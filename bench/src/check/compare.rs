@@ -183,7 +183,7 @@ impl Comparison {
         self.moved.push(Moved {
             kind: MovedKind::Ratio,
             row: row.to_owned(),
-            column: name.name().to_owned(),
+            column: name.to_string(),
             count: None,
             was: number(was.value),
             now: now.map_or_else(|| "not measured".into(), number),

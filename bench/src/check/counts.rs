@@ -6,11 +6,12 @@ use hypercall_abi::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::PerOp;
+use crate::columns::MODES;
 use crate::error::BenchError;
 use crate::floor::KvmOn;
+use crate::micro;
 use crate::options::Options;
 use crate::watch::Watch;
-use crate::{measure, micro};
 
 /// How often one operation leaves for the VMM, and calls it. Calls of tier 1, to the monitor, stay inside the
 /// virtual machine: the VMM does not see them, and they are not here.
@@ -48,7 +49,7 @@ pub enum Counted {
 pub struct RowCounts {
     /// The row's name.
     pub row: &'static str,
-    /// By the mode's name.
+    /// By the mode's name; without those in which the counts would be another each time.
     pub modes: BTreeMap<&'static str, Counted>,
 }
 
@@ -80,10 +81,16 @@ pub fn count(only: &[String]) -> Result<Vec<RowCounts>, BenchError> {
     }
     let _on = KvmOn::hold()?;
     let watch = Watch::start().map_err(BenchError::Thread)?;
-    for mode in measure::MODES {
-        let counted = micro::count(mode, &names, &watch)?;
-        for (row, (_, counted)) in rows.iter_mut().zip(counted) {
-            row.modes.insert(Mode::name(mode), counted);
+    for &mode in MODES {
+        let counted = micro::ROWS.iter().filter(|row| row.is_counted(mode));
+        let wanted = counted
+            .map(|row| row.name)
+            .filter(|name| names.contains(name));
+        for (name, counted) in micro::count(mode, &wanted.collect::<Vec<_>>(), &watch)? {
+            let row = rows.iter_mut().find(|row| row.row == name);
+            if let Some(row) = row {
+                row.modes.insert(Mode::name(mode), counted);
+            }
         }
     }
     Ok(rows)

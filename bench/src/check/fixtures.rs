@@ -2,10 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use hypercall_abi::Mode;
+
 use super::baseline::{Ratio, RatioName};
 use super::{Baseline, Counted, Counts, PerOp, RowCounts};
-use crate::report::{Bare, Cell, Figure, Report, Row, SCHEMA};
+use crate::report::{Bare, By, Cell, Figure, Report, Row, SCHEMA};
 use crate::stats::Spread;
+
+/// The ratio that [`report`] has.
+pub const PV_TO_FLOOR: RatioName = RatioName {
+    mode: Mode::Pv,
+    by: By::Floor,
+};
 
 pub fn per_op(count: u64, operations: u64) -> PerOp {
     PerOp::new(count, operations).unwrap()
@@ -50,7 +58,7 @@ pub fn baseline() -> Baseline {
         .modes
         .insert("hvm", Counted::Counts(Counts::default()));
     baseline.update("svm", &svm, None, &[]).unwrap();
-    assert!(baseline.platforms["kvm_pvm"].ratios["null_batch"].contains_key(&RatioName::PvToFloor));
+    assert!(baseline.platforms["kvm_pvm"].ratios["null_batch"].contains_key(&PV_TO_FLOOR));
     baseline
 }
 
@@ -76,8 +84,10 @@ pub fn report(pv_to_floor: f64) -> Report {
     let rows = vec![Row::new(
         "null_batch",
         "",
-        [Cell::Absent, cell(pv_to_floor)],
-        [None, Some(bare)],
+        vec![
+            (Mode::Hvm, Cell::Absent, None),
+            (Mode::Pv, cell(pv_to_floor), Some(bare)),
+        ],
     )];
     Report {
         schema: SCHEMA,
@@ -100,6 +110,7 @@ pub fn report(pv_to_floor: f64) -> Report {
             beside_another_vm: true,
             console: "",
         },
+        modes: vec!["hvm", "pv"],
         rows,
         extras: Vec::new(),
         goals: Vec::new(),

@@ -151,6 +151,16 @@ floor_\name:
         int3
         floor_stop
 
+        floor_begin general_protection
+        cli                             # privileged, since IOPL is 0; one byte, as the handler knows
+        floor_stop
+
+        floor_begin trap_exit
+        mov     eax, {CALL_NUMBER}
+        cli                             # the machine skips it
+        add     r10, rax
+        floor_stop
+
 # rsi = xAPIC page, ecx = count. The VMM has set the timer up: one-shot, in nanoseconds.
         floor_begin timer_arm
         mov     [rsi + 0x380], ecx      # ecx = too long to fire within the loop
@@ -216,6 +226,17 @@ floor_\name:
         .balign 16
         floor_label skip_two_bytes
         add     qword ptr [rsp], 2
+        iretq
+
+        .balign 16
+        floor_label skip_one_byte       # [rsp] = error code
+        add     rsp, 8
+        add     qword ptr [rsp], 1
+        iretq
+
+        .balign 16
+        floor_label trap_machine        # [rsp] = error code; the machine drops it, and skips the byte
+        out     {CALL_PORT}, eax
         iretq
 
         .balign 16

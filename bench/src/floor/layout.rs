@@ -73,6 +73,7 @@ pub const CALL_RESULT: u64 = 0x5678;
 pub const BREAKPOINT_VECTOR: u8 = 3;
 pub const DIVIDE_VECTOR: u8 = 0;
 pub const UNDEFINED_VECTOR: u8 = 6;
+pub const PROTECTION_VECTOR: u8 = 13;
 pub const PAGE_FAULT_VECTOR: u8 = 14;
 pub const TIMER_VECTOR: u8 = 0x40;
 

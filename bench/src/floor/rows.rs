@@ -82,6 +82,10 @@ rows! {
     UndefinedInstruction "undefined_instruction",
     /// #BP at CPL 3; the CPL 0 handler returns.
     Breakpoint "breakpoint",
+    /// #GP at CPL 3, by a privileged instruction; the CPL 0 handler skips it.
+    GeneralProtection "general_protection",
+    /// The same with an exit: the handler calls the machine, which skips the instruction.
+    TrapExit "trap_exit",
     /// A page table entry changed by a store at CPL 3, `invlpg` through the gate, and a touch.
     PageRemap "page_remap",
     /// A touch of an unmapped page at CPL 3; the CPL 0 handler stores the entry and returns.
@@ -186,6 +190,13 @@ impl Plan {
                 user(undefined_instruction()).on(UNDEFINED_VECTOR, skip_two_bytes())
             }
             Row::Breakpoint => user(breakpoint()).on(BREAKPOINT_VECTOR, return_int3()),
+            Row::GeneralProtection => {
+                user(general_protection()).on(PROTECTION_VECTOR, skip_one_byte())
+            }
+            Row::TrapExit => user(trap_exit())
+                .on(PROTECTION_VECTOR, trap_machine())
+                .emulating()
+                .dear(4),
             Row::PageRemap => user(pick(page_remap_int3, page_remap_syscall))
                 .gate(platform, to_invalidate)
                 .remapping(),
@@ -287,6 +298,13 @@ impl Plan {
             ..self.dear(RING_LEN)
         }
         .with(|regs| regs.rsi = RING_TAIL)
+    }
+
+    fn emulating(self) -> Self {
+        Self {
+            duty: Duty::Emulate,
+            ..self
+        }
     }
 
     fn printing(self, console_bytes: u64) -> Self {

@@ -35,7 +35,7 @@ fn every_row_exits_as_often_as_its_mechanism_says() {
 
 fn exits_per_op(row: Row) -> f64 {
     match row {
-        Row::MachineExit | Row::ConsoleByte => 1.0,
+        Row::MachineExit | Row::ConsoleByte | Row::TrapExit => 1.0,
         Row::Batch64 => 1.0 / 64.0,
         // KVM's emulator takes a string operation apart, though its interface could carry it whole.
         Row::Console64 | Row::Console64String => 64.0,

@@ -58,6 +58,8 @@ pub enum Duty {
     Answer,
     /// Take what is in the ring, put the number of entries in rax.
     Drain,
+    /// Answer from within a handler of #GP: drop the error code, and skip the byte that raised it.
+    Emulate,
 }
 
 /// What a finished run came to.
@@ -202,6 +204,11 @@ impl Vm {
         let result = match duty {
             Duty::Answer => CALL_RESULT,
             Duty::Drain => drain(&self.memory)?,
+            Duty::Emulate => {
+                regs.rsp += 8;
+                skip_byte(&self.memory, regs.rsp)?;
+                CALL_RESULT
+            }
         };
         regs.rax = result;
         self.vcpu.set_sync_dirty_reg(SyncReg::Register);
@@ -288,6 +295,15 @@ impl Vm {
             .map_err(FloorError::refused(what))?;
         expect(what, entries.len() as u64, count as u64)
     }
+}
+
+/// Lets the frame of an event return a byte further.
+fn skip_byte(memory: &GuestMemoryMmap, frame: u64) -> Result<(), FloorError> {
+    let mut rip = [0];
+    read_words(memory, frame, &mut rip)?;
+    memory
+        .write_obj(rip[0] + 1, GuestAddress(frame))
+        .map_err(no_memory(8))
 }
 
 /// Takes all published entries of the ring, each copied before it is looked at.

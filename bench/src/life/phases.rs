@@ -152,7 +152,7 @@ mod tests {
     fn a_machine_goes_through_its_phases_in_order() {
         crate::floor::keep_kvm_on();
         let watch = Watch::start().unwrap();
-        for mode in [Mode::Pv, Mode::Hvm] {
+        for &mode in crate::MODES {
             let life = phases(mode, &watch).unwrap();
             assert!(
                 life.create < life.first_byte && life.first_byte < life.prompt,

@@ -20,6 +20,9 @@ pub fn count(
     rows: &[&'static str],
     watch: &Watch,
 ) -> Result<Vec<(&'static str, Counted)>, BenchError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
     for _ in 0..TRIES {
         let ran = guest::run(mode, rows, SAMPLES, Some(OPERATIONS), watch)?;
         if ran.interruptions > 0 {

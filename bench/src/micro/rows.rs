@@ -13,6 +13,7 @@ pub struct MicroRow {
     /// What one operation is.
     pub about: &'static str,
     hvm: Option<Yardstick>,
+    trap: Option<Yardstick>,
     pv: Option<Yardstick>,
 }
 
@@ -40,10 +41,29 @@ impl Yardstick {
 }
 
 impl MicroRow {
+    /// Whether one operation does the same each time, whatever the host does meanwhile.
+    pub fn is_counted(&self, mode: Mode) -> bool {
+        match (self.name, mode) {
+            // Where STI and HLT trap, it matters whether the deadline has passed by then.
+            ("idle_wake", Mode::Trap | Mode::Patch) => false,
+            // Thirty-two instructions of one byte in a row: which of them become jumps changes as it runs.
+            ("irq_off_on", Mode::Patch) => false,
+            // Two interrupts are not enough for what their handler executes to be replaced.
+            ("timer_interrupt", Mode::Patch) => false,
+            _ => true,
+        }
+    }
+
     /// The bare cost of what this row needs in a mode; `None` where no single mechanism is the
     /// same: a shared word is no trap, and the floor has no such loop at CPL 0.
     pub fn yardstick(&self, mode: Mode, platform: Platform) -> Option<Yardstick> {
-        let found = if mode == Mode::Pv { self.pv } else { self.hvm }?;
+        let found = match mode {
+            Mode::Hvm => self.hvm,
+            Mode::Trap => self.trap,
+            // What is patched is no trap any more, or has the trap's floor.
+            Mode::Patch => None,
+            Mode::Pv => self.pv,
+        }?;
         // Where SYSCALL reaches CPL 0, the slot arm_timer goes through it (monitor/gates.rs).
         let is_gated = mode == Mode::Pv && platform == Platform::Hardware;
         Some(match found.row {
@@ -66,7 +86,25 @@ const fn row(
         name,
         about,
         hvm,
+        trap: None,
         pv,
+    }
+}
+
+/// An instruction alone, which in `trap` is an exit with an emulation in it.
+const fn instruction(name: &'static str, about: &'static str) -> MicroRow {
+    instructions(1, name, about)
+}
+
+/// So many instructions that trap.
+const fn instructions(times: u32, name: &'static str, about: &'static str) -> MicroRow {
+    let row = row(name, about, None, None);
+    MicroRow {
+        trap: Some(Yardstick {
+            row: floor::Row::TrapExit,
+            times,
+        }),
+        ..row
     }
 }
 
@@ -157,10 +195,28 @@ pub const ROWS: &[MicroRow] = {
         ),
         row("breakpoint", "#BP, handled", NONE, one(Breakpoint)),
         row(
+            "general_protection",
+            "#GP, handled and skipped",
+            NONE,
+            one(GeneralProtection),
+        ),
+        row(
             "page_remap",
             "a page mapped elsewhere, flushed, touched",
             NONE,
             one(PageRemap),
+        ),
+        row(
+            "table_write",
+            "an entry of a page table stored, invalidated, touched",
+            NONE,
+            one(PageRemap),
+        ),
+        row(
+            "hidden_fault",
+            "a mapped page touched for the first time",
+            NONE,
+            NONE,
         ),
         row(
             "timer_arm",
@@ -180,6 +236,33 @@ pub const ROWS: &[MicroRow] = {
             one(IdleWake),
             one(IdleWake),
         ),
+        instruction("cli", "CLI, and a NOP"),
+        instruction("sti", "STI, interrupts being on, and a NOP"),
+        instructions(2, "cli_sti", "CLI and STI, and a NOP behind each"),
+        instruction("pushf", "PUSHF, and a NOP"),
+        instruction("popf", "POPF, and a NOP"),
+        instruction("cr0_read", "MOV from CR0"),
+        instruction("cr0_write", "MOV to CR0, the same value"),
+        instruction("cr2_read", "MOV from CR2"),
+        instruction("cr3_read", "MOV from CR3"),
+        instruction("cr3_write", "MOV to CR3, the same root"),
+        instruction("cr4_read", "MOV from CR4"),
+        instruction("cr4_write", "MOV to CR4, the same value"),
+        instruction("cr8_read", "MOV from CR8"),
+        instruction("cr8_write", "MOV to CR8, the same value"),
+        instruction("dr_read", "MOV from DR7"),
+        instruction("dr_write", "MOV to DR7, the same value"),
+        instruction("lgdt", "LGDT, the same table"),
+        instruction("lidt", "LIDT, the same table"),
+        instruction("rdmsr", "RDMSR of KERNEL_GS_BASE"),
+        instruction("wrmsr", "WRMSR of KERNEL_GS_BASE"),
+        instructions(2, "swapgs", "SWAPGS twice"),
+        instruction("cpuid", "CPUID of leaf 0"),
+        instruction("port_in", "IN from the UART's line status"),
+        instruction("port_out", "OUT to the UART's scratch register"),
+        instruction("wbinvd", "WBINVD"),
+        instruction("segment_read", "MOV from DS"),
+        instruction("iretq", "IRETQ to the next instruction"),
     ]
 };
 
@@ -194,5 +277,18 @@ mod tests {
         assert_eq!(of(Mode::Pv, Platform::Hardware), floor::Row::TimerArmGate);
         assert_eq!(of(Mode::Pv, Platform::KvmPvm), floor::Row::TimerArm);
         assert_eq!(of(Mode::Hvm, Platform::Hardware), floor::Row::TimerArm);
+    }
+
+    #[test]
+    fn a_trapped_instruction_is_compared_with_a_bare_trap_and_only_in_trap() {
+        let of = |name: &str, mode| {
+            let row = ROWS.iter().find(|row| row.name == name).unwrap();
+            row.yardstick(mode, Platform::KvmPvm).map(Yardstick::name)
+        };
+        assert_eq!(of("cr0_read", Mode::Trap).as_deref(), Some("trap_exit"));
+        assert_eq!(of("swapgs", Mode::Trap).as_deref(), Some("2 x trap_exit"));
+        for mode in [Mode::Hvm, Mode::Patch, Mode::Pv] {
+            assert_eq!(of("cr0_read", mode), None);
+        }
     }
 }

@@ -88,6 +88,31 @@ fn every_field_of_a_check_is_documented() {
 }
 
 #[test]
+fn every_field_of_a_report_is_documented() {
+    if !has_kvm() {
+        return;
+    }
+    let only = ["--only", "null_machine,vmm_memory"];
+    let options = ["bench", "--quick", "--json"];
+    let mut json = paravane(&[&options[..], &only].concat()).expect(0).json();
+    let modes = json["modes"].clone();
+    for row in json["rows"].as_array_mut().expect("rows") {
+        let columns = row["modes"].as_object_mut().expect("columns");
+        let names: BTreeSet<&str> = columns.keys().map(String::as_str).collect();
+        let listed = modes.as_array().expect("a list").iter();
+        assert_eq!(names, listed.filter_map(Value::as_str).collect());
+        // A map by mode, which the document shows as MODE; in words, what is there a second time.
+        let mut pv = columns.remove("pv").expect("it is measured");
+        assert!(pv["floor"]["mechanism"].is_string() && pv["floor"]["cell"].is_object());
+        assert!(pv["cell"]["cycles"]["p10"].is_number());
+        pv["floor"] = Value::Null;
+        pv["cell"]["cycles"] = Value::Null;
+        *columns = serde_json::Map::from_iter([("MODE".into(), pv)]);
+    }
+    documented(&json, BENCH);
+}
+
+#[test]
 fn every_field_of_ci_is_documented() {
     let scenarios = file(
         "documents.toml",

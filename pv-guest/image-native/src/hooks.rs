@@ -6,9 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hypercall_abi::boot::BootInfo;
 use hypercall_abi::layout;
 use hypercall_abi::shared::SharedPage;
-use pv_guest::hooks::{Hooks, NullCall};
+use pv_guest::hooks::{Hooks, NullCall, Privileged};
 
-use crate::{apic, tables, uart};
+use crate::{apic, privileged, tables, uart};
 
 struct NativeHooks;
 pv_guest::implement_hooks!(NativeHooks);
@@ -131,5 +131,13 @@ impl Hooks for NativeHooks {
     #[inline(always)]
     fn null_call(_: NullCall) -> bool {
         false
+    }
+
+    fn privileged_operand(which: Privileged) -> Option<u64> {
+        Some(privileged::operand(which))
+    }
+
+    fn privileged(which: Privileged, operand: u64, turns: u64) {
+        privileged::execute(which, operand, turns);
     }
 }

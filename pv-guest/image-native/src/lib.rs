@@ -10,5 +10,6 @@ extern crate runtime as _;
 mod apic;
 mod entry;
 mod hooks;
+mod privileged;
 mod tables;
 mod uart;

@@ -32,15 +32,35 @@ static TABLES: Tables = Tables {
     tss: UnsafeCell::new([0; 26]),
 };
 
-const CODE: u64 = 0x10;
+/// The selector of the kernel's code.
+pub const CODE: u64 = 0x10;
+/// The selector of the kernel's data and stacks.
+pub const DATA: u64 = 0x18;
 const TSS: u16 = 0x30;
 /// The interrupt stack of #DF: TSS.IST1.
 const DOUBLE_FAULT: usize = 8;
 
+/// What LGDT and LIDT take.
 #[repr(C, packed)]
-struct Pointer {
+pub struct Pointer {
     limit: u16,
     base: u64,
+}
+
+/// The GDT, for LGDT.
+pub fn gdt() -> Pointer {
+    Pointer {
+        limit: 63,
+        base: TABLES.gdt.get() as u64,
+    }
+}
+
+/// The IDT, for LIDT.
+pub fn idt() -> Pointer {
+    Pointer {
+        limit: 1023,
+        base: TABLES.idt.get() as u64,
+    }
 }
 
 /// Fill the tables and load them.
@@ -65,14 +85,7 @@ pub fn load() {
             ];
         }
     }
-    let gdtr = Pointer {
-        limit: 63,
-        base: gdt as u64,
-    };
-    let idtr = Pointer {
-        limit: 1023,
-        base: idt as u64,
-    };
+    let (gdtr, idtr) = (self::gdt(), self::idt());
     // SAFETY: the descriptors above are flat 64-bit code and data, so the code that runs goes on
     // unchanged; every IDT entry leads to entry.S; the TSS is available, as LTR demands.
     unsafe {
@@ -83,16 +96,16 @@ pub fn load() {
             "mov ds, {data:e}",
             "mov es, {data:e}",
             "push {code}",
-            "lea {tmp}, [rip + 2f]",
-            "push {tmp}",
-            "retfq",
+            "call 2f", // RETF returns behind it
+            "jmp 3f",
             "2:",
+            "retfq",
+            "3:",
             "ltr {tss:x}",
             gdtr = in(reg) &gdtr,
             idtr = in(reg) &idtr,
-            data = in(reg) 0x18u32,
+            data = in(reg) DATA as u32,
             code = const CODE,
-            tmp = out(reg) _,
             tss = in(reg) TSS,
         );
     }

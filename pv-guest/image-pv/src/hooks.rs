@@ -12,11 +12,11 @@ use hypercall_abi::table::null::Guest as _;
 use hypercall_abi::table::power::Guest as _;
 use hypercall_abi::table::time::Guest as _;
 use hypercall_abi::{Frame, GuestPhys, GuestPtr, GuestVirt, layout};
-use pv_guest::hooks::{Hooks, NullCall};
+use pv_guest::hooks::{Hooks, NullCall, Privileged};
 
 use pv_runtime::{PAGE, shared_page};
 
-use crate::events;
+use crate::{events, privileged};
 
 struct PvHooks;
 pv_guest::implement_hooks!(PvHooks);
@@ -181,5 +181,13 @@ impl Hooks for PvHooks {
                 PAGE.drain_batch().is_ok()
             }
         }
+    }
+
+    fn privileged_operand(which: Privileged) -> Option<u64> {
+        privileged::operand(which)
+    }
+
+    fn privileged(which: Privileged, operand: u64, turns: u64) {
+        privileged::execute(which, operand, turns);
     }
 }

@@ -6,3 +6,4 @@
 
 mod events;
 mod hooks;
+mod privileged;

@@ -15,6 +15,9 @@ const SAMPLE_NS: u64 = 1_000 * MICROSECOND;
 /// The most turns of a loop in a sample, however short they are.
 const MAX_TURNS: u64 = 1 << 22;
 
+/// Turns of a loop that come before the samples.
+const WARM_UP: u64 = 8;
+
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
@@ -72,6 +75,14 @@ impl Counts {
             entries: self.entries.wrapping_sub(before.entries),
         }
     }
+
+    fn plus(self, more: Self) -> Self {
+        Self {
+            exits: self.exits.wrapping_add(more.exits),
+            calls: self.calls.wrapping_add(more.calls),
+            entries: self.entries.wrapping_add(more.entries),
+        }
+    }
 }
 
 /// What was measured.
@@ -108,7 +119,7 @@ impl Meter {
     }
 
     /// Measure a loop whose every turn makes `operations`. Interrupts are off; the loop may turn
-    /// them on and leave them so.
+    /// them on and leave them so. Counts are the loop's alone.
     pub fn turns(&mut self, operations: u64, run: &mut dyn FnMut(u64)) {
         // What the console still holds would be an exit of the first sample's.
         hooks::console_flush();
@@ -116,6 +127,9 @@ impl Meter {
             Some(wanted) => (wanted / operations).max(1),
             None => calibrate(run),
         };
+        // Where code is found when it is first executed, or replaced when it has trapped a few times, that
+        // is none of a sample's.
+        timed(WARM_UP, run);
         self.n = turns.saturating_mul(operations);
         self.take(&mut || timed(turns, run));
     }
@@ -130,9 +144,10 @@ impl Meter {
         let mut is_complete = once().is_some(); // the first, cold, one does not count
         self.n = 1;
         self.take(&mut || {
+            let before = Counts::now();
             let ticks = once();
             is_complete &= ticks.is_some();
-            ticks.unwrap_or(0)
+            (ticks.unwrap_or(0), Counts::now().since(before))
         });
         match is_complete {
             true => Ok(()),
@@ -140,14 +155,14 @@ impl Meter {
         }
     }
 
-    fn take(&mut self, sample: &mut dyn FnMut() -> u64) {
-        let before = Counts::now();
+    fn take(&mut self, sample: &mut dyn FnMut() -> (u64, Counts)) {
         let places = self.samples.iter_mut().take(self.effort.samples);
         for place in places {
-            *place = sample();
+            let (ticks, counts) = sample();
+            *place = ticks;
+            self.counts = self.counts.plus(counts);
             self.taken += 1;
         }
-        self.counts = Counts::now().since(before);
     }
 
     /// What was measured.
@@ -166,11 +181,17 @@ impl Meter {
     }
 }
 
-fn timed(turns: u64, run: &mut dyn FnMut(u64)) -> u64 {
+/// How many ticks the turns took, and what was counted meanwhile. That interrupts are held is not in it:
+/// where that traps, it would be exits of every sample's. A function of its own, so that the warm-up executes
+/// the very code that is measured.
+#[inline(never)]
+fn timed(turns: u64, run: &mut dyn FnMut(u64)) -> (u64, Counts) {
     let _held = hold_interrupts();
+    let before = Counts::now();
     let start = hooks::ticks();
     run(turns);
-    hooks::ticks().wrapping_sub(start)
+    let took = hooks::ticks().wrapping_sub(start);
+    (took, Counts::now().since(before))
 }
 
 /// How many turns last about a sample: a power of two, so that what happens once in 64 operations
@@ -178,7 +199,7 @@ fn timed(turns: u64, run: &mut dyn FnMut(u64)) -> u64 {
 fn calibrate(run: &mut dyn FnMut(u64)) -> u64 {
     let mut turns = 1;
     loop {
-        let took = time::scale().ticks_to_ns(timed(turns, run));
+        let took = time::scale().ticks_to_ns(timed(turns, run).0);
         if took.saturating_mul(2) > SAMPLE_NS || turns >= MAX_TURNS {
             return turns;
         }

@@ -3,13 +3,14 @@
 
 use core::hint::black_box;
 
-use hypercall_abi::{Vector, layout};
+use hypercall_abi::types::PAGE_SIZE;
+use hypercall_abi::{Frame, Vector, layout};
 
 use super::Missing;
 use super::meter::Meter;
 use crate::arch::raise;
-use crate::hooks::{self, NullCall};
-use crate::mm::{self, Access};
+use crate::hooks::{self, NullCall, Privileged};
+use crate::mm::{self, Access, Entry};
 use crate::time::{self, MICROSECOND, MILLISECOND};
 use crate::trap::{self, Resume};
 use crate::{boot, irq};
@@ -70,9 +71,24 @@ pub const ALL: &[Row] = &[
     row("divide_error", "#DE, handled and skipped", divide_error),
     row("breakpoint", "#BP, handled", breakpoint),
     row(
+        "general_protection",
+        "#GP, handled and skipped",
+        general_protection,
+    ),
+    row(
         "page_remap",
         "a page mapped elsewhere, flushed and touched",
         page_remap,
+    ),
+    row(
+        "table_write",
+        "an entry of a page table stored, invalidated, touched",
+        table_write,
+    ),
+    row(
+        "hidden_fault",
+        "a mapped page touched for the first time",
+        hidden_fault,
     ),
     row("timer_arm", "the one-shot timer armed", timer_arm),
     row(
@@ -85,6 +101,87 @@ pub const ALL: &[Row] = &[
         "from the deadline, out of idle, to the kernel",
         idle_wake,
     ),
+    row("cli", "CLI, and a NOP", |meter| {
+        privileged(meter, Privileged::Cli)
+    }),
+    row("sti", "STI, interrupts being on, and a NOP", |meter| {
+        privileged(meter, Privileged::Sti)
+    }),
+    row("cli_sti", "CLI and STI, and a NOP behind each", |meter| {
+        privileged(meter, Privileged::CliSti)
+    }),
+    row("pushf", "PUSHF, and a NOP", |meter| {
+        privileged(meter, Privileged::PushFlags)
+    }),
+    row("popf", "POPF, and a NOP", |meter| {
+        privileged(meter, Privileged::PopFlags)
+    }),
+    row("cr0_read", "MOV from CR0", |meter| {
+        privileged(meter, Privileged::ReadCr0)
+    }),
+    row("cr0_write", "MOV to CR0, the same value", |meter| {
+        privileged(meter, Privileged::WriteCr0)
+    }),
+    row("cr2_read", "MOV from CR2", |meter| {
+        privileged(meter, Privileged::ReadCr2)
+    }),
+    row("cr3_read", "MOV from CR3", |meter| {
+        privileged(meter, Privileged::ReadCr3)
+    }),
+    row("cr3_write", "MOV to CR3, the same root", |meter| {
+        privileged(meter, Privileged::WriteCr3)
+    }),
+    row("cr4_read", "MOV from CR4", |meter| {
+        privileged(meter, Privileged::ReadCr4)
+    }),
+    row("cr4_write", "MOV to CR4, the same value", |meter| {
+        privileged(meter, Privileged::WriteCr4)
+    }),
+    row("cr8_read", "MOV from CR8", |meter| {
+        privileged(meter, Privileged::ReadCr8)
+    }),
+    row("cr8_write", "MOV to CR8, the same value", |meter| {
+        privileged(meter, Privileged::WriteCr8)
+    }),
+    row("dr_read", "MOV from DR7", |meter| {
+        privileged(meter, Privileged::ReadDr7)
+    }),
+    row("dr_write", "MOV to DR7, the same value", |meter| {
+        privileged(meter, Privileged::WriteDr7)
+    }),
+    row("lgdt", "LGDT, the same table", |meter| {
+        privileged(meter, Privileged::LoadGdt)
+    }),
+    row("lidt", "LIDT, the same table", |meter| {
+        privileged(meter, Privileged::LoadIdt)
+    }),
+    row("rdmsr", "RDMSR of KERNEL_GS_BASE", |meter| {
+        privileged(meter, Privileged::ReadMsr)
+    }),
+    row("wrmsr", "WRMSR of KERNEL_GS_BASE", |meter| {
+        privileged(meter, Privileged::WriteMsr)
+    }),
+    row("swapgs", "SWAPGS twice", |meter| {
+        privileged(meter, Privileged::SwapGsTwice)
+    }),
+    row("cpuid", "CPUID of leaf 0", |meter| {
+        privileged(meter, Privileged::Cpuid)
+    }),
+    row("port_in", "IN from the UART's line status", |meter| {
+        privileged(meter, Privileged::PortIn)
+    }),
+    row("port_out", "OUT to the UART's scratch register", |meter| {
+        privileged(meter, Privileged::PortOut)
+    }),
+    row("wbinvd", "WBINVD", |meter| {
+        privileged(meter, Privileged::WriteBack)
+    }),
+    row("segment_read", "MOV from DS", |meter| {
+        privileged(meter, Privileged::ReadSegment)
+    }),
+    row("iretq", "IRETQ to the next instruction", |meter| {
+        privileged(meter, Privileged::Iret)
+    }),
 ];
 
 const fn row(
@@ -270,6 +367,20 @@ fn breakpoint(meter: &mut Meter) -> Result<(), Missing> {
     arrived(trap::breakpoints().wrapping_sub(before) == wanted)
 }
 
+fn general_protection(meter: &mut Meter) -> Result<(), Missing> {
+    const VECTOR: u8 = 13;
+    let expected = trap::expect(VECTOR, Resume::Skip(raise::READ_LENGTH));
+    let expected = expected.ok_or(Missing::Failed("another exception is expected"))?;
+    let mut wanted = 0;
+    meter.turns(1, &mut |turns| {
+        wanted += turns;
+        for _ in 0..turns {
+            raise::read(raise::NOT_CANONICAL);
+        }
+    });
+    arrived(expected.count() == wanted)
+}
+
 fn arrived(all: bool) -> Result<(), Missing> {
     match all {
         true => Ok(()),
@@ -304,6 +415,99 @@ fn page_remap(meter: &mut Meter) -> Result<(), Missing> {
         true => Ok(()),
         false => Err(Missing::Failed("the page could not be mapped")),
     }
+}
+
+/// Pages in the benchmark's part of the address space, all of one frame; unmapped when this is dropped. They lie
+/// apart: where the processor walks other tables than the kernel's, a fault may fill those around as well.
+struct Pages {
+    frame: Frame,
+    count: u64,
+}
+
+impl Pages {
+    fn map(count: u64) -> Result<Self, Missing> {
+        let frame = mm::frames::take_zeroed().ok_or(Missing::Failed("no frame is left"))?;
+        let pages = Self { frame, count };
+        let map = |at| mm::map(at, frame, Access::Write).is_ok();
+        match pages.addresses().all(map) {
+            true => Ok(pages),
+            false => Err(Missing::Failed("a page could not be mapped")),
+        }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = u64> + use<> {
+        (0..self.count).map(|index| mm::SCRATCH + index * APART)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        for at in self.addresses() {
+            mm::unmap(at);
+        }
+        mm::frames::put(self.frame);
+    }
+}
+
+/// Bytes from a page to the next: more than any hypervisor fills ahead, and 8 of them use one page table.
+const APART: u64 = 64 * PAGE_SIZE;
+const NO_ENTRY: Missing = Missing::Failed("a page has no entry");
+
+fn table_write(meter: &mut Meter) -> Result<(), Missing> {
+    let pages = Pages::map(1)?;
+    let entry = Entry::of(mm::SCRATCH).ok_or(NO_ENTRY)?;
+    let other = mm::frames::take_zeroed().ok_or(Missing::Failed("no frame is left"))?;
+    meter.turns(2, &mut |turns| {
+        for _ in 0..turns {
+            for frame in [other, pages.frame] {
+                entry.point_to(frame);
+                hooks::invalidate_page(mm::SCRATCH);
+                raise::read(mm::SCRATCH);
+            }
+        }
+    });
+    mm::frames::put(other);
+    Ok(())
+}
+
+/// How many pages `hidden_fault` touches behind one load of the root.
+const TOUCHED: u64 = 64;
+
+/// An access that the kernel's tables allow, and that is the first since they changed. Where the processor walks
+/// other tables than the kernel's, those have nothing there yet.
+fn hidden_fault(meter: &mut Meter) -> Result<(), Missing> {
+    let pages = Pages::map(TOUCHED)?;
+    let mut entries = [const { None }; TOUCHED as usize];
+    for (entry, at) in entries.iter_mut().zip(pages.addresses()) {
+        *entry = Some(Entry::of(at).ok_or(NO_ENTRY)?);
+    }
+    let set_present = |is_present| {
+        for entry in entries.iter().flatten() {
+            entry.set_present(is_present);
+        }
+    };
+    let root = mm::root();
+    meter.turns(TOUCHED, &mut |turns| {
+        for _ in 0..turns {
+            set_present(false);
+            hooks::load_root(root);
+            // What was not present is in no cache, so nothing is to be invalidated (SDM vol. 3, 4.10.4.3).
+            set_present(true);
+            for at in pages.addresses() {
+                raise::read(at);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// An instruction alone, or the hook in its place.
+fn privileged(meter: &mut Meter, which: Privileged) -> Result<(), Missing> {
+    let operand = hooks::privileged_operand(which).ok_or(Missing::Absent)?;
+    meter.turns(which.per_turn(), &mut |turns| {
+        hooks::privileged(which, operand, turns);
+    });
+    Ok(())
 }
 
 /// How far ahead `timer_interrupt` sets its deadline: as the floor does, bench/src/floor/rows.rs.

@@ -113,6 +113,10 @@ impl Hooks for Fake {
     fn null_call(_: NullCall) -> bool {
         false
     }
+    fn privileged_operand(_: Privileged) -> Option<u64> {
+        None
+    }
+    fn privileged(_: Privileged, _: u64, _: u64) {}
 }
 
 implement_hooks!(Fake);

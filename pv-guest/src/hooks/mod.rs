@@ -54,7 +54,7 @@ macro_rules! hooks {
 
 /// The types that hook signatures name.
 pub mod prelude {
-    pub use super::NullCall;
+    pub use super::{NullCall, Privileged};
     pub use hypercall_abi::boot::BootInfo;
     pub use hypercall_abi::shared::SharedPage;
 }
@@ -108,6 +108,13 @@ hooks! {
     fn image_name as "paravane_hook_image_name"() -> &'static str;
     /// Make one call of the gate `which`, for the benchmark; false when this image has none.
     fn null_call as "paravane_hook_null_call"(which: NullCall) -> bool;
+    /// What an instruction needs to be executed alone, for the benchmark: the value that it writes, or
+    /// 0. `None` when this image has neither the instruction nor a hook in its place.
+    fn privileged_operand as "paravane_hook_privileged_operand"(which: Privileged) -> Option<u64>;
+    /// Execute an instruction, or what this image has in its place, [`Privileged::per_turn`] times in
+    /// each of `turns` turns. Nothing is different afterwards, but for the interrupt flag. Called with
+    /// interrupts off.
+    fn privileged as "paravane_hook_privileged"(which: Privileged, operand: u64, turns: u64);
 }
 
 /// Which gate [`null_call`] goes through.
@@ -119,6 +126,75 @@ pub enum NullCall {
     Machine,
     /// Tier 3: 64 entries of the batch ring and one doorbell.
     Batch64,
+}
+
+/// An instruction that only CPL 0 may execute, or that CPL 3 executes with another result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privileged {
+    /// CLI; behind this and the next four is a long NOP, since they have one byte alone.
+    Cli,
+    /// STI, with interrupts on but for the first time.
+    Sti,
+    /// CLI and STI.
+    CliSti,
+    /// PUSHF.
+    PushFlags,
+    /// POPF, to interrupts off.
+    PopFlags,
+    /// MOV from CR0.
+    ReadCr0,
+    /// MOV to CR0, of what it holds.
+    WriteCr0,
+    /// MOV from CR2.
+    ReadCr2,
+    /// MOV from CR3.
+    ReadCr3,
+    /// MOV to CR3, of what it holds.
+    WriteCr3,
+    /// MOV from CR4.
+    ReadCr4,
+    /// MOV to CR4, of what it holds.
+    WriteCr4,
+    /// MOV from CR8.
+    ReadCr8,
+    /// MOV to CR8, of what it holds.
+    WriteCr8,
+    /// MOV from DR7.
+    ReadDr7,
+    /// MOV to DR7, of what it holds.
+    WriteDr7,
+    /// LGDT, of what is loaded.
+    LoadGdt,
+    /// LIDT, of what is loaded.
+    LoadIdt,
+    /// RDMSR, of KERNEL_GS_BASE.
+    ReadMsr,
+    /// WRMSR, of KERNEL_GS_BASE and what it holds.
+    WriteMsr,
+    /// SWAPGS, twice.
+    SwapGsTwice,
+    /// CPUID, of leaf 0.
+    Cpuid,
+    /// IN, of the UART's line status.
+    PortIn,
+    /// OUT, to the UART's scratch register.
+    PortOut,
+    /// WBINVD.
+    WriteBack,
+    /// MOV from DS.
+    ReadSegment,
+    /// IRETQ, to the next instruction.
+    Iret,
+}
+
+impl Privileged {
+    /// How often a turn executes it: the turn's own instructions then weigh little beside it.
+    pub const fn per_turn(self) -> u64 {
+        match self {
+            Self::Iret => 1,
+            _ => 16,
+        }
+    }
 }
 
 // After the verbs: it uses the macro that their declaration defines.

@@ -113,6 +113,14 @@ pub fn unmap(at: u64) -> Option<Frame> {
     Some(Frame::containing(GuestPhys(phys)))
 }
 
+/// The physical address of the entry of a page that [`map`] mapped.
+pub(super) fn entry_at(at: u64) -> Option<u64> {
+    if !(STACKS..MONITOR_GIB).contains(&at) {
+        return None;
+    }
+    with_tables(|tables| tables.entry(at))?
+}
+
 /// The physical address that an address of the kernel leads to.
 pub fn translate(at: u64) -> Option<u64> {
     with_tables(|tables| tables.lookup(at))?.map(|mapping| mapping.phys)

@@ -13,6 +13,7 @@
 //! executable, and no frame is writable through one page and executable through another.
 
 mod direct;
+mod entry;
 mod error;
 pub mod frames;
 mod heap;
@@ -26,6 +27,7 @@ mod zone;
 use hypercall_abi::boot::BootInfo;
 
 pub use direct::{boot_bytes, to_phys, to_virt};
+pub use entry::Entry;
 pub use error::MapError;
 pub use heap::{HeapUse, heap_use};
 pub use image::{Image, image};

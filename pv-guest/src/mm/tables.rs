@@ -154,6 +154,15 @@ impl<M: TableMemory> Tables<M> {
         Some(phys)
     }
 
+    /// The physical address of the entry that maps the small page at `at`; `None` when none is mapped there.
+    pub fn entry(&mut self, at: u64) -> Option<u64> {
+        let table = self.find(at, 1)?;
+        let index = index(at, 1);
+        // SAFETY: `find` yields tables of this tree.
+        let is_used = !unsafe { self.memory.table(table) }[index].is_unused();
+        is_used.then_some(table + 8 * index as u64)
+    }
+
     /// Where an address leads, with the rights of its last entry.
     pub fn lookup(&mut self, at: u64) -> Option<Mapping> {
         let (mut table, mut level) = (self.root, 4);

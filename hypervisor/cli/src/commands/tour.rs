@@ -13,10 +13,11 @@ use crate::stdin::Source;
 
 /// What the table says, for someone who sees it for the first time.
 const READING: &str = "\
-How to read it: each row is one operation of the guest kernel, in `hvm` done by the processor and by
-KVM, in `pv` by a shared word, a call into the monitor, or an exit. pv:hvm is what paravirtualization
-buys (below 1x) or costs (above 1x) on this host; the x beside a time divides it by what the bare
-mechanism takes here, so 1x is as good as it gets. `paravane bench` takes minutes and is steadier.
+How to read it: each row is one operation of the guest kernel. In `hvm` the processor and KVM do it, in
+`trap` its instructions fault and are emulated, in `pv` it is a shared word, a call into the monitor,
+or an exit. /pv is what paravirtualization buys (above 1) or costs (below 1) on this host; /floor
+divides by what the bare mechanism takes here, so 1 is as good as it gets. `paravane bench` takes
+minutes and is steadier.
 ";
 
 /// Do it; the exit status.
