@@ -33,7 +33,10 @@ fn a_byte_of_the_console_is_one_exit_in_hvm() {
 fn a_sleeping_guest_makes_no_exits() {
     each_mode(|mode| {
         let [short, long] = ["sleep 20", "sleep 400"].map(|script| ran(mode, script).exits());
-        assert_eq!(short, long);
+        // Where the real interrupt flag does not follow the virtual one, an exit more tells an interrupt
+        // that comes early, one for each time that it sleeps or wakes at most.
+        let early = if mode == Mode::Patch { 4 } else { 0 };
+        assert!(short.abs_diff(long) <= early, "{short} {long}");
         if matches!(mode, Mode::Trap | Mode::Patch) {
             return; // on the way to sleep it leaves for each privileged instruction
         }

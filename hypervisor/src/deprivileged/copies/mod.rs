@@ -27,6 +27,8 @@ const TRAP: u8 = 0xf4;
 const PAGE: u64 = 4096;
 /// An instruction's length at most.
 const LONGEST: usize = 15;
+/// Instructions after which bytes are code rather than data.
+const ENOUGH: usize = 2;
 /// Instructions that one discovery takes in at most; the rest is found when the guest gets there.
 const AT_ONCE: usize = 4096;
 
@@ -213,7 +215,7 @@ impl Copies {
                     | FlowControl::XbeginXabortXend
                     | FlowControl::Exception => break,
                 }
-                if let Some(code) = self.show_named(&found, translate) {
+                if let Some(code) = self.show_named(memory, &found, translate) {
                     waiting.push(code);
                 }
                 at = found.next_ip();
@@ -285,10 +287,11 @@ impl Copies {
         Some(found)
     }
 
-    /// Let the data that an instruction names by its address be read. Where the address is only
-    /// taken it may be code as well: then that is returned, to be followed.
+    /// Let the data that an instruction names by its address be read. Where the address is only taken it
+    /// may be code's: then that is returned, to be followed.
     fn show_named(
         &mut self,
+        memory: &Memory,
         found: &Instruction,
         translate: &mut dyn FnMut(u64) -> Option<u64>,
     ) -> Option<u64> {
@@ -299,6 +302,9 @@ impl Copies {
         let at = found.ip_rel_memory_address();
         let (frame, offset) = split(translate(at)?);
         let is_taken = found.mnemonic() == Mnemonic::Lea;
+        if is_taken && looks_like_code(&self.bytes_from(memory, frame, offset), at) {
+            return Some(at);
+        }
         let end = match is_taken {
             // How much it is, the instruction does not say: up to the next code, which `show` keeps.
             true => PAGE as usize,
@@ -309,7 +315,19 @@ impl Copies {
         if !copy.show(offset, end) {
             self.conflict(frame, offset);
         }
-        is_taken.then_some(at)
+        None
+    }
+
+    /// The guest's own bytes from an offset to the end of a frame.
+    fn bytes_from(&self, memory: &Memory, frame: u64, offset: usize) -> Vec<u8> {
+        if let Some(copy) = self.by_frame.get(&frame) {
+            return copy.original.get(offset..).unwrap_or_default().to_vec();
+        }
+        let mut bytes = vec![0; (PAGE as usize).saturating_sub(offset)];
+        match memory.get(frame + offset as u64, &mut bytes) {
+            true => bytes,
+            false => Vec::new(),
+        }
     }
 
     /// Whether an instruction at a physical address cannot be executed, for one that overlaps it.
@@ -408,8 +426,48 @@ impl Copies {
     }
 }
 
+/// Whether bytes look like code: instructions, up to one that does not go on. What does not is data, and
+/// shown; but what is shown is executed as it is, so the doubt is for code.
+fn looks_like_code(bytes: &[u8], at: u64) -> bool {
+    /// Two instructions of zeros: `add [rax], al` is no code that anybody writes.
+    const ZEROS: [u8; 4] = [0; 4];
+    let mut rest = bytes;
+    for _ in 0..ENOUGH {
+        if rest.starts_with(&ZEROS) {
+            return false;
+        }
+        let Some(found) = decode(rest, at) else {
+            // At the end of the page the rest of an instruction is in the next one.
+            return rest.len() < LONGEST && rest.len() < bytes.len();
+        };
+        if matches!(
+            found.flow_control(),
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return
+        ) {
+            return true;
+        }
+        rest = rest.get(found.len()..).unwrap_or_default();
+    }
+    true
+}
+
 /// The instruction that bytes begin with, if it is a whole one.
 fn decode(bytes: &[u8], at: u64) -> Option<Instruction> {
     let instruction = Decoder::with_ip(64, bytes, at, DecoderOptions::NONE).decode();
     (!instruction.is_invalid()).then_some(instruction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::looks_like_code;
+
+    #[test]
+    fn code_goes_on_to_a_branch_and_data_does_not() {
+        // push rbp; mov rbp, rsp; xor eax, eax; pop rbp; ret
+        let code = [0x55, 0x48, 0x89, 0xe5, 0x31, 0xc0, 0x5d, 0xc3, 0x06];
+        assert!(looks_like_code(&code, 0x1000));
+        // A descriptor table, and bytes with an invalid opcode.
+        assert!(!looks_like_code(&[0, 0, 0, 0, 0, 0, 0, 0, 0xff], 0x1000));
+        assert!(!looks_like_code(&[0x07, 0x12, 0x34, 0x56], 0x1000));
+    }
 }
