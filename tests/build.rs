@@ -1,4 +1,4 @@
-//! Builds the tiny guests and the foreign kernel.
+//! Builds the tiny guests, the foreign kernel, and the kernel that runs cases.
 
 use std::path::Path;
 
@@ -9,7 +9,8 @@ fn main() -> Result<(), guest_build::BuildError> {
         &["pv-guest/pv-runtime", "pv-guest/src/arch"],
         "PARAVANE_TINY_GUESTS",
     )?;
-    build("foreign-kernel", "foreign", &[], "PARAVANE_FOREIGN_KERNEL")
+    build("foreign-kernel", "foreign", &[], "PARAVANE_FOREIGN_KERNEL")?;
+    build("case-runner", "cases", &[], "PARAVANE_CASE_RUNNER")
 }
 
 /// Build the image of a package, which is a folder here and depends on others of the workspace.

@@ -4,6 +4,7 @@
 //! a few instructions, or a broken image, makes it with [`image`].
 #![forbid(unsafe_code)]
 
+pub mod differential;
 pub mod image;
 
 use std::io::{self, Write};
@@ -20,6 +21,9 @@ pub static TINY: &[u8] = include_bytes!(env!("PARAVANE_TINY_GUESTS"));
 
 /// The foreign kernel: native, and not shaped for Paravane. See `foreign/src/main.rs`.
 pub static FOREIGN: &[u8] = include_bytes!(env!("PARAVANE_FOREIGN_KERNEL"));
+
+/// The kernel that runs cases. See `cases/src/main.rs`.
+pub static CASES: &[u8] = include_bytes!(env!("PARAVANE_CASE_RUNNER"));
 
 /// The status of a tiny guest that met an event that its behaviour does not expect.
 pub const UNEXPECTED_EVENT: u8 = 97;

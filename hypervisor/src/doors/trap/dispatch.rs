@@ -37,8 +37,9 @@ impl Step<'_> {
             M::Into => self.interrupt_on_overflow(),
             M::Int1 => self.debug_interrupt(),
             M::Syscall => Ok(Flow::Entered(self.cpu.syscall(self.regs, self.next)?)),
-            M::Sysret => Ok(Flow::Returned(self.cpu.sysret(self.regs, false)?)),
-            M::Sysretq => Ok(Flow::Returned(self.cpu.sysret(self.regs, true)?)),
+            // Its #DB is in the effect: the TF from before does not count.
+            M::Sysret => Ok(Flow::Entered(self.cpu.sysret(self.regs, false)?)),
+            M::Sysretq => Ok(Flow::Entered(self.cpu.sysret(self.regs, true)?)),
             M::Sysenter => Ok(Flow::Entered(self.cpu.sysenter(self.regs)?)),
             M::Sysexit => Ok(Flow::Returned(self.cpu.sysexit(self.regs, false)?)),
             M::Sysexitq => Ok(Flow::Returned(self.cpu.sysexit(self.regs, true)?)),

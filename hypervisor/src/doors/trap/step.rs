@@ -25,7 +25,7 @@ pub(super) enum Flow {
     Again(Effect),
     /// Where the verb has led it. A single step is due if TF was set.
     Returned(Effect),
-    /// In a handler. No single step is due: the entry has cleared TF.
+    /// In a handler, whose entry has cleared TF, or where the effect itself says what step is due.
     Entered(Effect),
 }
 

@@ -6,8 +6,14 @@ use super::{Changes, Cpu, Effect, Exception, Registers, Segment, Selector, efer,
 /// The flags that SYSRET takes from R11: neither RF nor VM nor reserved ones.
 const RETURNED: u64 = 0x3c_7fd7;
 
+/// #DB after SYSCALL and SYSRET, by the TF that they leave.
+fn stepped(regs: &Registers) -> Effect {
+    Effect::when(regs.has(flag::TF), Changes::SINGLE_STEP)
+}
+
 impl Cpu {
-    /// SYSCALL; `next` is the address of the next instruction.
+    /// SYSCALL; `next` is the address of the next instruction. If TF is left set, #DB is due at once:
+    /// unlike with other instructions, TF counts as it is afterwards.
     ///
     /// # Errors
     /// #UD while EFER.SCE is clear, and from 32-bit code, as on Intel's processors.
@@ -20,10 +26,11 @@ impl Cpu {
         regs.rip = self.lstar;
         regs.rflags = regs.rflags & !self.sfmask & !flag::RF | flag::FIXED;
         let selector = Selector((self.star >> 32) as u16);
-        Ok(self.enter_flat(selector))
+        Ok(self.enter_flat(selector).and(stepped(regs)))
     }
 
-    /// SYSRET to 64-bit code, or to 32-bit code.
+    /// SYSRET to 64-bit code, or to 32-bit code. If R11 has TF set, #DB is due at once: it is for the
+    /// SYSCALL that the program made, and SFMASK had put off.
     ///
     /// # Errors
     /// #UD while EFER.SCE is clear; #GP(0) above CPL 0, or to an address that is not canonical.
@@ -44,7 +51,9 @@ impl Cpu {
         } else {
             base
         };
-        Ok(self.leave_flat(Selector(code), Selector(base.wrapping_add(8)), to_64_bit))
+        let stack = Selector(base.wrapping_add(8));
+        let effect = self.leave_flat(Selector(code), stack, to_64_bit);
+        Ok(effect.and(stepped(regs)))
     }
 
     /// SYSENTER.

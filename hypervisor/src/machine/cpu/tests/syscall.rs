@@ -3,7 +3,7 @@
 use super::guest::*;
 use super::{NONE, gp, ud};
 use crate::machine::cpu::registers::{R11, RCX, RDX, RSP, flag};
-use crate::machine::cpu::{Changes, Segment, Selector, efer};
+use crate::machine::cpu::{Changes, Effect, Segment, Selector, efer};
 
 const LSTAR: u64 = HANDLERS + 0x8000;
 
@@ -124,4 +124,27 @@ fn swapgs_swaps_for_the_kernel_alone() {
     assert_eq!(user.unchanged(|user| user.cpu.swap_gs()), Err(gp(0)));
     let mut user = Guest::user_32();
     assert_eq!(user.unchanged(|user| user.cpu.swap_gs()), Err(ud()));
+}
+
+#[test]
+fn syscall_and_sysret_are_single_stepped_by_the_flag_that_they_leave() {
+    let stepped =
+        |answer: Result<Effect, _>| answer.unwrap().changes.contains(Changes::SINGLE_STEP);
+    for (masked, is_stepped) in [(0x4_7700, false), (0x4_7600, true)] {
+        let mut user = with_syscall(Guest::user());
+        user.cpu.sfmask = masked;
+        user.regs.rflags |= flag::TF;
+        assert_eq!(
+            stepped(user.cpu.syscall(&mut user.regs, USER_DATA)),
+            is_stepped
+        );
+        assert_ne!(user.regs.general[R11] & flag::TF, 0);
+        // Back at the program, the step that was put off is due, whatever the kernel's TF.
+        assert!(stepped(user.cpu.sysret(&mut user.regs, true)));
+    }
+    let mut guest = with_syscall(Guest::new());
+    guest.regs.rflags |= flag::TF;
+    guest.regs.general[R11] = flag::FIXED;
+    guest.regs.general[RCX] = USER_DATA;
+    assert!(!stepped(guest.cpu.sysret(&mut guest.regs, true)));
 }
