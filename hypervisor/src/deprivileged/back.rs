@@ -119,8 +119,12 @@ impl Deprivileged {
         if stepping {
             theirs &= !(flag::IF | flag::TF);
         }
-        if !self.cpu.is_user() {
-            theirs &= !flag::AC;
+        match self.cpu.is_user() {
+            // IOPL is 0 there, so nothing has changed IF; on kvm_pvm R11 after SYSCALL shows the host's,
+            // and NT is forgotten.
+            true if self.kind == KvmKind::Hardware => theirs = theirs & !flag::IF | flag::NT,
+            true => theirs &= !flag::IF,
+            false => theirs &= !flag::AC,
         }
         self.regs.rflags = self.regs.rflags & !theirs | real & theirs | flag::FIXED;
         if !stepping {
@@ -140,7 +144,7 @@ impl Deprivileged {
             flags = flags & !flag::IF | flag::TF;
         }
         if !self.cpu.is_user() {
-            flags &= !flag::AC;
+            flags &= !(flag::AC | flag::NT);
         }
         flags
     }

@@ -10,9 +10,9 @@ use crate::monitor::native::layout::{
 };
 use crate::monitor::native::{Stub, points};
 
-/// The bits of RFLAGS that are the guest's own at CPL 3: CF PF AF ZF SF TF IF DF OF RF AC ID. IOPL, NT
-/// and VM stay the machine's (SDM vol. 1, 3.4.3).
-const FLAGS: u64 = 0x25_0fd5;
+/// The bits of RFLAGS that are the guest's own at CPL 3: CF PF AF ZF SF TF IF DF OF NT RF AC ID. IOPL and
+/// VM stay the machine's (SDM vol. 1, 3.4.3).
+const FLAGS: u64 = 0x25_4fd5;
 /// Bit 1 of RFLAGS is always set.
 const FIXED: u64 = 2;
 

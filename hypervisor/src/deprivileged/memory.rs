@@ -9,7 +9,7 @@ use super::patching::EVERYWHERE;
 use crate::error::HostError;
 use crate::machine::cpu::{Cpu, Exception, Linear, Refusal, cr0, efer, is_canonical};
 use crate::machine::paging::{Access, PageFault, Paging, Translation, mark, walk};
-use crate::machine::shadow::{Backing, Frames, Tables, View};
+use crate::machine::shadow::{Backing, Frames, Place, Tables, View};
 use crate::memory::Memory;
 use crate::monitor::native::layout;
 
@@ -174,7 +174,7 @@ impl Owner<'_> {
 }
 
 impl Frames for Owner<'_> {
-    fn backing(&mut self, frame: u64, at: u64, view: View, _: Access) -> Backing {
+    fn backing(&mut self, frame: u64, place: Place, view: View, _: Access) -> Backing {
         if frame == self.shared {
             return Backing::Ram {
                 phys: frame,
@@ -196,10 +196,16 @@ impl Frames for Owner<'_> {
                 may_write: true,
                 may_execute: view == View::User,
             },
+            // Read at an address where nothing is executed, code is as it is.
+            (Some(_), View::Kernel) if !place.may_execute => Backing::Ram {
+                phys: frame,
+                may_write: false,
+                may_execute: false,
+            },
             (Some(copy), View::Kernel) => Backing::Ram {
                 phys: copy,
                 may_write: false,
-                may_execute: self.is_executed_at(frame, at),
+                may_execute: self.is_executed_at(frame, place.at),
             },
             (Some(_), View::User) => Backing::Ram {
                 phys: frame,

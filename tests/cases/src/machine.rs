@@ -156,10 +156,9 @@ pub fn start_of(page: u64) -> u64 {
     START + (page - place::BASE)
 }
 
-/// Each word of the pages that is not as at the start: address and value. Not of CODE, of which this
-/// kernel reads the copy where its code runs as copies (docs/decisions/0011).
+/// Each word of the pages that is not as at the start: address and value.
 pub fn changed_words(mut see: impl FnMut(u64, u64)) {
-    for page in CHANGING.into_iter().filter(|page| *page != place::CODE) {
+    for page in CHANGING {
         let (from, now) = (start_of(page), frame_of(page));
         for at in (0..PAGE).step_by(8) {
             let value = memory::read(now + at);

@@ -14,13 +14,14 @@ use std::time::Duration;
 use case_runner::{Case, SIZE};
 use hypercall_abi::Mode;
 use hypervisor::Config;
+use hypervisor::patch::Policy;
 
 pub use corpus::{Entry, read, write};
 pub use generate::generate;
 pub use show::{Difference, show};
 
 /// The modes that are compared with mode `hvm`, or with what it said.
-pub const MODES: [Mode; 1] = [Mode::Trap];
+pub const MODES: [Mode; 2] = [Mode::Trap, Mode::Patch];
 
 /// A kernel that takes longer than this for its cases hangs in one.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -39,6 +40,8 @@ pub fn run(mode: Mode, cases: &[Case]) -> Vec<String> {
         config.initrd = Some(disk.clone().into());
         config.command_line = results.len().to_string();
         config.memory_bytes = 48 << 20;
+        // A case runs once: what can be replaced has to be at its first execution.
+        config.patch = Policy::Eager;
         let ran = crate::run_for(LIMIT, config, |_| {})
             .expect("the virtual machine can be built, and the host can run it");
         let is_over = matches!(ran.outcome.end, hypervisor::End::PowerOff(0));

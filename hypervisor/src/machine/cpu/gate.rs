@@ -181,7 +181,14 @@ impl Cpu {
         if !is_canonical(end.wrapping_sub(1)) || !is_canonical(rsp) {
             return Err(Exception::with_error(Exception::STACK, entry.ext()).into());
         }
-        memory.write(self, rsp, frame, cpl == 3)?;
+        let user = cpl == 3;
+        if let Err(refusal) = memory.write(self, rsp, frame, user) {
+            // The words are pushed one by one, from the top: the first that cannot be is the fault's.
+            for below in (8..=frame.len() as u64).step_by(8) {
+                memory.check_write(self, end.wrapping_sub(below), 8, user)?;
+            }
+            return Err(refusal);
+        }
         Ok(rsp)
     }
 }

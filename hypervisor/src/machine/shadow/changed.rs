@@ -1,6 +1,7 @@
 //! A frame of guest memory has become something else: code of which there is a copy, or data again.
 
-use super::{Frames, Shadow, Tables, derive};
+use super::derive::Grant;
+use super::{Frames, Place, Shadow, Tables, derive};
 use crate::machine::paging::Access;
 use crate::machine::paging::entry::{self, ENTRIES};
 
@@ -21,8 +22,14 @@ impl<T: Tables> Shadow<T> {
             let mut from = 0;
             while let Some(slot) = first_of(&self.pool.table(id).values, frame, from) {
                 from = slot + 1;
-                let at = self.pool.table(id).key.linear_of(slot);
-                let backing = frames.backing(frame, at, view, Access::default());
+                let table = self.pool.table(id);
+                let value = table.values.get(slot).copied().unwrap_or_default();
+                let grant = Grant::new(table.key.context, table.key.rights_of(value));
+                let place = Place {
+                    at: table.key.linear_of(slot),
+                    may_execute: grant.is_some_and(Grant::may_execute),
+                };
+                let backing = frames.backing(frame, place, view, Access::default());
                 if !derive::conforms(self.pool.entry(id, slot), frame, backing) {
                     self.pool.drop_entry(id, slot);
                     taken += 1;

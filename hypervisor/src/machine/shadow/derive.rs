@@ -74,6 +74,11 @@ impl Grant {
         })
     }
 
+    /// Whether code may be fetched.
+    pub fn may_execute(self) -> bool {
+        self.execute
+    }
+
     /// The shadow entry.
     pub fn entry(self, frame: u64, backing: Backing) -> u64 {
         let bit = |is_set: bool, bit: u64| if is_set { bit } else { 0 };

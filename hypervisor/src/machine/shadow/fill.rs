@@ -2,7 +2,7 @@
 
 use super::derive::{self, Grant};
 use super::pool::{Id, Key, Source};
-use super::{Backing, Frames, Full, Resolution, Shadow, TOP_SLOT, Tables, View};
+use super::{Backing, Frames, Full, Place, Resolution, Shadow, TOP_SLOT, Tables, View};
 use crate::machine::paging::entry::{self, ENTRIES};
 use crate::machine::paging::{Access, PageFault, Paging, Path, Physical, Translation, mark, walk};
 use hypercall_abi::layout::MONITOR_GIB;
@@ -197,17 +197,20 @@ impl<T: Tables> Shadow<T> {
         access: Access,
         frames: &mut impl Frames,
     ) -> Option<u64> {
-        let rights = match key.source {
-            Source::Memory(_) => key.rights,
-            _ => key.rights.through(1, value),
-        };
+        let rights = key.rights_of(value);
         let grant = Grant::new(key.context, rights)?;
         let frame = entry::frame(1, value);
         let backing = match self.is_hidden(frame) {
             true => Backing::Device {
                 phys: self.monitor.hole,
             },
-            false => frames.backing(frame, key.linear_of(slot), key.context.view, access),
+            false => {
+                let place = Place {
+                    at: key.linear_of(slot),
+                    may_execute: grant.may_execute(),
+                };
+                frames.backing(frame, place, key.context.view, access)
+            }
         };
         Some(grant.entry(frame, backing))
     }

@@ -44,16 +44,24 @@ pub enum Backing {
     Nothing,
 }
 
+/// Where a frame is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The page of linear addresses.
+    pub at: u64,
+    /// Whether the guest's tables let code be fetched there.
+    pub may_execute: bool,
+}
+
 /// Who knows what the frames of guest memory are.
 pub trait Frames {
-    /// What a page-aligned guest-physical frame may be mapped as in a view, at the page `at` of linear
-    /// addresses.
+    /// What a page-aligned guest-physical frame may be mapped as in a view, at a place.
     ///
     /// `access` is what the guest does there right now: a store to a page of which there is a copy,
     /// or a fetch from a page of which there is none yet, may change the answer. An access with no
     /// bit set asks how things are; the answer must not change them. When an answer has changed, the
     /// owner calls [`Shadow::frame_changed`](super::Shadow::frame_changed) before the guest goes on.
-    fn backing(&mut self, frame: u64, at: u64, view: View, access: Access) -> Backing;
+    fn backing(&mut self, frame: u64, place: Place, view: View, access: Access) -> Backing;
 }
 
 /// The gigabyte of the monitor's, and what of guest-physical memory no guest may see.

@@ -42,7 +42,7 @@ use pool::{Id, Key, Pool, Source};
 
 pub use edits::{Edit, Edits, MAX_EDITS};
 pub use fill::PREFILL;
-pub use frames::{Backing, Frames, Full, MonitorLink, Tables, View};
+pub use frames::{Backing, Frames, Full, MonitorLink, Place, Tables, View};
 pub use verify::MAX_DROPS;
 
 /// The entry of a root through which the monitor's gigabyte goes.

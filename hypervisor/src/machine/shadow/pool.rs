@@ -72,6 +72,14 @@ impl Key {
         }
     }
 
+    /// What the entries of a path allow, with that of a page at its end.
+    pub fn rights_of(&self, value: u64) -> Rights {
+        match self.source {
+            Source::Memory(_) => self.rights,
+            _ => self.rights.through(1, value),
+        }
+    }
+
     /// What stands for the guest's entry in a table that shows memory.
     pub fn value_in_memory(&self, slot: usize) -> Option<u64> {
         let Source::Memory(at) = self.source else {

@@ -100,8 +100,7 @@ impl Maker {
             (1 << 12, 6),
             (1 << 13, 6),
         ] {
-            // NT at CPL 3: see the list in tests/corpus/README.md.
-            if self.once_in(times) && (bit != NT || self.level == 0) {
+            if self.once_in(times) {
                 flags |= bit;
                 self.steps |= bit == TF;
             }
@@ -120,7 +119,7 @@ impl Maker {
             self.is_io_level = self.once_in(4);
             flags = match self.is_io_level {
                 true => flags | 3 << 12,
-                false => flags & !(3 << 12) | IF,
+                false => flags & !(3 << 12),
             };
         }
         flags

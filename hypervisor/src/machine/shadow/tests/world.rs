@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use super::reference::{self, Control, Memo, Ram};
 use crate::machine::paging::{Access, PageFault, Paging};
 use crate::machine::shadow::{
-    Backing, Edits, Frames, MonitorLink, Resolution, Shadow, Tables, View,
+    Backing, Edits, Frames, MonitorLink, Place, Resolution, Shadow, Tables, View,
 };
 
 pub const P: u64 = 1;
@@ -116,7 +116,7 @@ impl Owner {
 }
 
 impl Frames for Owner {
-    fn backing(&mut self, frame: u64, _: u64, view: View, access: Access) -> Backing {
+    fn backing(&mut self, frame: u64, _: Place, view: View, access: Access) -> Backing {
         self.asked += 1;
         assert_eq!(frame % 4096, 0);
         assert_eq!(self.phys(frame, View::User), frame, "a hidden frame");
