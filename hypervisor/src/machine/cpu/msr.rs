@@ -6,6 +6,10 @@ use super::{Changes, Cpu, Effect, Exception, is_canonical};
 
 /// Numbers of the registers.
 pub mod index {
+    /// Machine checks of the Pentium's kind: there are none, and writes are ignored.
+    pub const P5_MC_ADDR: u32 = 0;
+    /// Likewise.
+    pub const P5_MC_TYPE: u32 = 1;
     /// Where the local APIC is.
     pub const APIC_BASE: u32 = 0x1b;
     /// Revision of the microcode: 0, and writes are ignored.
@@ -69,6 +73,7 @@ impl Cpu {
         self.require_kernel()?;
         Ok(Some(match number {
             index::APIC_BASE => self.apic_base,
+            index::P5_MC_ADDR | index::P5_MC_TYPE => 0,
             index::MICROCODE | index::MCG_CAP | index::MCG_STATUS | index::DEBUGCTL => 0,
             index::SYSENTER_CS => self.sysenter_cs,
             index::SYSENTER_ESP => self.sysenter_esp,
@@ -104,7 +109,7 @@ impl Cpu {
                 self.apic_base = value;
                 effect = Changes::APIC.into();
             }
-            index::MICROCODE => {}
+            index::P5_MC_ADDR | index::P5_MC_TYPE | index::MICROCODE => {}
             index::MCG_CAP => return Err(refused),
             index::MCG_STATUS | index::DEBUGCTL => must(value == 0)?,
             index::SYSENTER_CS => self.sysenter_cs = value & 0xffff_ffff,

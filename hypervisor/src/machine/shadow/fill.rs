@@ -23,16 +23,20 @@ impl<T: Tables> Shadow<T> {
         code: u32,
         frames: &mut impl Frames,
     ) -> Resolution {
-        if at >= MONITOR_GIB {
-            return Resolution::Monitor;
-        }
-        let Ok(root) = self.root(guest, paging, view) else {
-            return Resolution::Full;
-        };
         let access = Access {
             write: code & PageFault::WRITE != 0,
             execute: code & PageFault::FETCH != 0,
             user: view == View::User,
+        };
+        if at >= MONITOR_GIB {
+            // What the guest does not map there either faults as anywhere.
+            return match walk(guest, paging, at, access) {
+                Ok(_) => Resolution::Monitor,
+                Err(fault) => Resolution::True(fault),
+            };
+        }
+        let Ok(root) = self.root(guest, paging, view) else {
+            return Resolution::Full;
         };
         // A fault makes a processor forget the address (SDM vol. 3, 4.10.4.1), for both views.
         self.invalidate(guest, paging, at);

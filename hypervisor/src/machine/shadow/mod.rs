@@ -58,7 +58,7 @@ pub enum Resolution {
     Filled,
     /// The guest's tables forbid it: the guest gets this fault.
     True(PageFault),
-    /// The guest touched the monitor's gigabyte.
+    /// The guest touched the monitor's gigabyte, where it maps something itself.
     Monitor,
     /// The guest's tables allow it, but the owner of the frame does not: a fetch from a device,
     /// for example. The caller emulates the access, or ends the virtual machine.

@@ -98,6 +98,15 @@ fn the_apic_leaves_x2apic_through_off_alone() {
 }
 
 #[test]
+fn there_are_no_machine_checks_of_the_pentiums_kind() {
+    let mut guest = Guest::new();
+    for number in [0, 1] {
+        assert!(matches!(write(&mut guest, number, 5), Ok(Some(_))));
+        assert_eq!(guest.cpu.read_msr(number), Ok(Some(0)));
+    }
+}
+
+#[test]
 fn what_is_not_the_processors_own_is_left_to_the_bus() {
     let mut guest = Guest::new();
     for number in [0x10, 0x6e0, 0x800, 0x4b56_4d00] {
