@@ -15,8 +15,8 @@ pub const DEFAULT_MEMORY: u64 = 64 << 20;
 /// kvm_pvm that is CLI alone: its interpreter does not show in time what STI would let in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FastTraps {
-    /// Where it is the faster way: on VMX and SVM. On kvm_pvm, which interprets the monitor, an
-    /// exit costs less than its instructions.
+    /// On VMX and SVM, where an exit is taken to cost more than a dozen instructions, which is not
+    /// measured yet. Not on kvm_pvm, which interprets the monitor: measured, it is slower there.
     #[default]
     Auto,
     /// Yes.

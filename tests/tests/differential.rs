@@ -84,12 +84,8 @@ fn a_case_that_comes_to_something_else_is_explained() {
     assert!(text.contains("only expected: cr9=1\n"), "{text}");
 }
 
-/// Needs hardware: `cargo run -p rig -- test --test differential -- --ignored`, with
-/// `--env DIFFERENTIAL_SEED=N --env DIFFERENTIAL_CASES=N`.
-#[test]
-#[ignore = "as many cases as asked for, against hvm, which is a reference on hardware alone"]
-fn fresh_cases_come_to_the_same_in_every_mode() {
-    need_kvm!();
+/// The fresh cases that the environment asks for, and what they come to in `hvm`.
+fn fresh() -> (Vec<Case>, Vec<String>) {
     let (seed, count) = (
         number("DIFFERENTIAL_SEED", 1),
         number("DIFFERENTIAL_CASES", 500),
@@ -97,6 +93,16 @@ fn fresh_cases_come_to_the_same_in_every_mode() {
     let cases = differential::generate(seed, count as usize);
     assert!(has_reference(), "mode hvm is no reference on this KVM");
     let expected = differential::run(Mode::Hvm, &cases);
+    (cases, expected)
+}
+
+/// Needs hardware: `cargo run -p rig -- test --test differential -- --ignored`, with
+/// `--env DIFFERENTIAL_SEED=N --env DIFFERENTIAL_CASES=N`.
+#[test]
+#[ignore = "as many cases as asked for, against hvm, which is a reference on hardware alone"]
+fn fresh_cases_come_to_the_same_in_every_mode() {
+    need_kvm!();
+    let (cases, expected) = fresh();
     for mode in MODES {
         let found = differences(mode, &cases, &expected);
         expect_none(mode, cases.len(), &found);
@@ -108,13 +114,7 @@ fn fresh_cases_come_to_the_same_in_every_mode() {
 #[ignore = "prints cases for a corpus, and tests nothing"]
 fn print_a_corpus() {
     need_kvm!();
-    let (seed, count) = (
-        number("DIFFERENTIAL_SEED", 1),
-        number("DIFFERENTIAL_CASES", 500),
-    );
-    let cases = differential::generate(seed, count as usize);
-    assert!(has_reference(), "mode hvm is no reference on this KVM");
-    let expected = differential::run(Mode::Hvm, &cases);
+    let (cases, expected) = fresh();
     for (case, expected) in cases.iter().zip(&expected) {
         print!("{}", differential::write(case, expected));
     }

@@ -37,6 +37,18 @@ fn end(a: &mut CodeAssembler) -> Assembled {
     a.out(dx, eax)
 }
 
+/// End with IF of the two values of flags on the stack: bit 0 the first one's, bit 1 the last one's.
+fn end_with_two_flags(a: &mut CodeAssembler) -> Assembled {
+    a.pop(rcx)?;
+    a.pop(rax)?;
+    for register in [rax, rcx] {
+        a.shr(register, 9)?;
+        a.and(register, 1)?;
+    }
+    a.lea(rax, qword_ptr(rax + rcx * 2))?;
+    end(a)
+}
+
 /// Have a stack.
 fn start(a: &mut CodeAssembler) -> Assembled {
     a.mov(rsp, STACK)
@@ -80,14 +92,7 @@ fn pushf_shows_the_interrupt_flag() {
         a.pushfq()?;
         a.cli()?;
         a.pushfq()?;
-        a.pop(rcx)?;
-        a.pop(rax)?;
-        for register in [rax, rcx] {
-            a.shr(register, 9)?;
-            a.and(register, 1)?;
-        }
-        a.lea(rax, qword_ptr(rax + rcx * 2))?;
-        end(a)
+        end_with_two_flags(a)
     });
 }
 
@@ -101,14 +106,7 @@ fn popf_changes_the_interrupt_flag() {
         a.push(0x002)?;
         a.popfq()?;
         a.pushfq()?;
-        a.pop(rcx)?;
-        a.pop(rax)?;
-        for register in [rax, rcx] {
-            a.shr(register, 9)?;
-            a.and(register, 1)?;
-        }
-        a.lea(rax, qword_ptr(rax + rcx * 2))?;
-        end(a)
+        end_with_two_flags(a)
     });
 }
 

@@ -278,7 +278,7 @@ pub struct Ci {
 /// Whether the monitor handles traps by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FastTraps {
-    /// Where that is faster: on VMX and SVM
+    /// On VMX and SVM; on kvm_pvm it is slower
     Auto,
     /// Yes
     On,

@@ -86,19 +86,15 @@ impl Deprivileged {
             return Some(Place::Behind);
         }
         let step = aside.steps.iter().find(|step| step.at as u64 == offset)?;
-        if offset > 0 && self.is_aside_done(step) {
+        if offset > 0 && self.has_stepped {
             self.aside = Some(aside);
             return Some(Place::Within);
         }
-        self.regs.rip = step.rip;
-        Some(Place::Before)
-    }
-
-    /// Whether the first half of what stands for the instruction is done, and no fault undoes it.
-    fn is_aside_done(&mut self, step: &Step) -> bool {
-        if step.undo == Undo::Rsp && !self.has_stepped {
+        // The second half of a call faulted: its first, the push, is undone.
+        if step.undo == Undo::Rsp {
             self.regs.general[RSP] = self.regs.general[RSP].wrapping_add(8);
         }
-        self.has_stepped
+        self.regs.rip = step.rip;
+        Some(Place::Before)
     }
 }

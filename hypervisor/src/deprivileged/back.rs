@@ -2,6 +2,7 @@
 
 use super::Deprivileged;
 use super::frame::{self, Entry};
+use super::real;
 use super::run::{RESETS, Stop};
 use crate::error::{GuestFault, HostError};
 use crate::machine::cpu::registers::{self, flag};
@@ -22,28 +23,7 @@ impl Vm {
             false => self.way_back(guest)?,
         };
         let regs = &mut self.vcpu.sync_regs_mut().regs;
-        let [
-            rax,
-            rcx,
-            rdx,
-            rbx,
-            _,
-            rbp,
-            rsi,
-            rdi,
-            r8,
-            r9,
-            r10,
-            r11,
-            r12,
-            r13,
-            r14,
-            r15,
-        ] = guest.regs.general;
-        (regs.rax, regs.rcx, regs.rdx, regs.rbx) = (rax, rcx, rdx, rbx);
-        (regs.rbp, regs.rsi, regs.rdi) = (rbp, rsi, rdi);
-        (regs.r8, regs.r9, regs.r10, regs.r11) = (r8, r9, r10, r11);
-        (regs.r12, regs.r13, regs.r14, regs.r15) = (r12, r13, r14, r15);
+        real::give(&guest.regs.general, regs);
         (regs.rip, regs.rsp) = (entry.rip, entry.rsp);
         regs.rflags = flag::FIXED;
         self.vcpu.set_sync_dirty_reg(kvm_ioctls::SyncReg::Register);

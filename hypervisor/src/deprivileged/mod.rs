@@ -163,28 +163,7 @@ impl Deprivileged {
         let in_monitor = system.cs.dpl == 0;
         let (cpu, own) = (&self.cpu, &self.regs);
         if in_monitor {
-            let [
-                rax,
-                rcx,
-                rdx,
-                rbx,
-                rsp,
-                rbp,
-                rsi,
-                rdi,
-                r8,
-                r9,
-                r10,
-                r11,
-                r12,
-                r13,
-                r14,
-                r15,
-            ] = own.general;
-            (regs.rax, regs.rcx, regs.rdx, regs.rbx) = (rax, rcx, rdx, rbx);
-            (regs.rsp, regs.rbp, regs.rsi, regs.rdi) = (rsp, rbp, rsi, rdi);
-            (regs.r8, regs.r9, regs.r10, regs.r11) = (r8, r9, r10, r11);
-            (regs.r12, regs.r13, regs.r14, regs.r15) = (r12, r13, r14, r15);
+            real::give(&own.general, regs);
             (regs.rip, regs.rflags) = (own.rip, own.rflags);
         }
         (system.cr0, system.cr2, system.cr3) = (cpu.cr0, cpu.cr2, cpu.cr3);

@@ -1,6 +1,6 @@
 //! The real processor follows the virtual one, in what works at CPL 3 too.
 
-use kvm_bindings::{Msrs, kvm_msr_entry};
+use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs};
 
 use super::Deprivileged;
 use crate::error::HostError;
@@ -16,6 +16,39 @@ const CR0_FOLLOWS: u64 = cr0::MP | cr0::EM | cr0::TS | cr0::NE;
 /// CR4's bits likewise: TSD, DE, PCE, OSFXSR, OSXMMEXCPT, FSGSBASE, OSXSAVE.
 const CR4_FOLLOWS: u64 =
     cr4::TSD | cr4::DE | cr4::PCE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::FSGSBASE | cr4::OSXSAVE;
+
+/// The general registers of the real processor, by their numbers.
+pub(super) fn take(real: &kvm_regs) -> [u64; 16] {
+    [
+        real.rax, real.rcx, real.rdx, real.rbx, real.rsp, real.rbp, real.rsi, real.rdi, real.r8,
+        real.r9, real.r10, real.r11, real.r12, real.r13, real.r14, real.r15,
+    ]
+}
+
+/// Give the real processor general registers.
+pub(super) fn give(general: &[u64; 16], real: &mut kvm_regs) {
+    let to = [
+        &mut real.rax,
+        &mut real.rcx,
+        &mut real.rdx,
+        &mut real.rbx,
+        &mut real.rsp,
+        &mut real.rbp,
+        &mut real.rsi,
+        &mut real.rdi,
+        &mut real.r8,
+        &mut real.r9,
+        &mut real.r10,
+        &mut real.r11,
+        &mut real.r12,
+        &mut real.r13,
+        &mut real.r14,
+        &mut real.r15,
+    ];
+    for (to, from) in to.into_iter().zip(general) {
+        *to = *from;
+    }
+}
 
 impl Vm {
     /// Have the real processor follow what changed.

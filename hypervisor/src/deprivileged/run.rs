@@ -7,6 +7,7 @@ use super::aside::Place;
 use super::frame::{self, Frame, Left};
 use super::memory::{GuestLinear, paging, translate};
 use super::page_fault::Outcome;
+use super::real;
 use crate::doors::trap::{self, Class, Devices, classify};
 use crate::error::{GuestFault, HostError};
 use crate::machine::cpu::registers::{self, flag};
@@ -67,17 +68,16 @@ impl Vm {
     }
 
     fn handle(&mut self, guest: &mut Deprivileged) -> Result<&'static str, Stop> {
-        let real = self.vcpu.sync_regs_mut().regs;
+        let left_with = self.vcpu.sync_regs_mut().regs;
         let was_asleep = std::mem::take(&mut guest.is_asleep);
-        let left = frame::left(&self.memory, real.rip, real.rsp, was_asleep);
+        let left = frame::left(&self.memory, left_with.rip, left_with.rsp, was_asleep);
         let Some(left) = left else {
-            return Err(GuestFault::Exit(format!("the monitor left at {:#x}", real.rip)).into());
+            return Err(
+                GuestFault::Exit(format!("the monitor left at {:#x}", left_with.rip)).into(),
+            );
         };
         if !was_asleep {
-            guest.regs.general = [
-                real.rax, real.rcx, real.rdx, real.rbx, real.rsp, real.rbp, real.rsi, real.rdi,
-                real.r8, real.r9, real.r10, real.r11, real.r12, real.r13, real.r14, real.r15,
-            ];
+            guest.regs.general = real::take(&left_with);
         }
         let kind = match left {
             Left::Awake(None) => "awake",
@@ -99,7 +99,7 @@ impl Vm {
             }
             Left::Syscall32 => {
                 return Err(GuestFault::Unsupported {
-                    at: real.rcx,
+                    at: left_with.rcx,
                     instruction: "SYSCALL".to_owned(),
                     what: "system calls of 32-bit code",
                 }
@@ -112,7 +112,7 @@ impl Vm {
                 guest.has_stepped = stepped && vector == 1;
                 match (stepped, vector) {
                     (true, 1) => self.stepped(guest)?,
-                    _ => self.left(guest, vector, &frame, real.rsp)?,
+                    _ => self.left(guest, vector, &frame, left_with.rsp)?,
                 }
             }
         };

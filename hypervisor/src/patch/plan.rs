@@ -136,7 +136,7 @@ fn range(code: &impl Code, start: usize, site: usize) -> Result<Plan, Refusal> {
         let byte = start + 1 + index;
         *trap = byte >= at || code.instruction(byte).is_some();
     }
-    if traps == [false; 4] || !traps[3] {
+    if !traps[3] {
         let arrivals = |to: &Instruction| {
             let branches = code.branches_to((to.ip() % PAGE as u64) as usize);
             let own = instructions.iter();
