@@ -17,6 +17,10 @@ use crate::monitor::Installed;
 const PRESENT: u64 = 1;
 const WRITE: u64 = 2;
 const USER: u64 = 4;
+/// Accessed and dirty are set from the start, as a kernel of today does: nobody reads them here, and shadow
+/// tables need not trap the first use.
+const USED: u64 = 0x60;
+const ACCESSED: u64 = 0x20;
 const LARGE: u64 = 0x80;
 const NO_EXECUTE: u64 = 1 << 63;
 
@@ -24,12 +28,14 @@ const NO_EXECUTE: u64 = 1 << 63;
 const MAPPED_GIB: u64 = 4;
 
 /// What the processor starts with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Start {
     /// The image's entry.
     pub entry: u64,
     /// The boot page tables' root.
     pub root: u64,
+    /// Guest-physical ranges of frames with the image's code, where nobody may write.
+    pub text: Vec<std::ops::Range<u64>>,
 }
 
 /// Facts of this virtual machine that the guest learns.
@@ -119,9 +125,15 @@ pub fn load(
         interactive: u64::from(config.interactive),
     };
     memory.put(layout::BOOT_INFO, info.as_bytes())?;
+    let is_text = |segment: &&Segment| segment.flags.execute && !segment.flags.write;
+    let text = plan.segments.iter().filter(is_text).map(|segment| {
+        let range = segment.phys_range();
+        range.start & !0xfff..range.end
+    });
     Ok(Start {
         entry: plan.entry,
         root,
+        text: text.collect(),
     })
 }
 
@@ -194,7 +206,7 @@ pub fn read_note(image: &[u8]) -> Option<ImageNote> {
 /// the monitor.
 fn tables(memory: &Memory, plan: &Plan, config: &Config, monitor: u64) -> Result<u64, HostError> {
     let user = if config.mode == Mode::Pv { USER } else { 0 };
-    let link = PRESENT | WRITE | user;
+    let link = PRESENT | WRITE | ACCESSED | user;
     let mut next = ROOT;
     let mut take = || {
         let table = next;
@@ -229,7 +241,7 @@ fn tables(memory: &Memory, plan: &Plan, config: &Config, monitor: u64) -> Result
         for (slot, entry) in table.iter_mut().enumerate() {
             let at = (gib << 30) + ((slot as u64) << 21);
             *entry = if at < end {
-                at | link | LARGE | NO_EXECUTE
+                at | link | USED | LARGE | NO_EXECUTE
             } else {
                 0
             };
@@ -261,7 +273,7 @@ fn tables(memory: &Memory, plan: &Plan, config: &Config, monitor: u64) -> Result
 fn permissions(segment: &Segment) -> u64 {
     let write = if segment.flags.write { WRITE } else { 0 };
     let execute = if segment.flags.execute { 0 } else { NO_EXECUTE };
-    PRESENT | write | execute
+    PRESENT | USED | write | execute
 }
 
 const _: () = assert!(layout::BOOT_INFO + 4096 <= layout::COMMAND_LINE);

@@ -24,6 +24,8 @@ use crate::monitor;
 const MAX: u64 = 256 << 30;
 /// The smallest guest memory, in bytes.
 const MIN: u64 = 8 << 20;
+/// The size of a large page.
+const HUGE_PAGE: u64 = 2 << 20;
 
 /// The memory of one virtual machine.
 #[derive(Debug)]
@@ -53,10 +55,10 @@ impl Memory {
         }
         let mut regions = Vec::new();
         for range in &ram {
-            regions.push(map(*range)?);
+            regions.push(map(*range, range.len >= HUGE_PAGE)?);
         }
         for range in monitor::regions(mode) {
-            regions.push(map(*range)?);
+            regions.push(map(*range, false)?);
         }
         regions.sort_by_key(|region| region.start_addr());
         let all = GuestMemoryMmap::from_regions(regions).map_err(|error| HostError::Memory {
@@ -275,7 +277,8 @@ fn set_slot(vm: &VmFd, slot: kvm_userspace_memory_region) -> Result<(), HostErro
 }
 
 /// Map a range, with huge pages where the host has them.
-fn map(range: Range) -> Result<GuestRegionMmap, HostError> {
+/// `is_huge`: the first touch of each 2 MiB may clear all of it.
+fn map(range: Range, is_huge: bool) -> Result<GuestRegionMmap, HostError> {
     let fail = |source| HostError::Memory {
         bytes: range.len,
         source,
@@ -286,7 +289,7 @@ fn map(range: Range) -> Result<GuestRegionMmap, HostError> {
         .with_mmap_flags(flags)
         .build()
         .map_err(|error| fail(io::Error::other(error)))?;
-    if range.len >= 2 << 20 {
+    if is_huge {
         // SAFETY: the range is the mapping just made. Advice: a failure changes nothing but speed.
         unsafe { libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_HUGEPAGE) };
     }

@@ -209,6 +209,7 @@ impl Vm {
                         kind: found,
                         patch: (config.mode == Mode::Patch)
                             .then(|| (config.patch, functions(config.patch, &config.image))),
+                        text: start.text,
                     },
                 )?;
                 root = guest.first_root(&memory)?;

@@ -20,6 +20,8 @@ mod patching;
 mod real;
 mod run;
 
+use std::ops::Range;
+
 use iced_x86::Instruction;
 use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 
@@ -75,10 +77,12 @@ pub struct Deprivileged {
     flag: Flag,
     /// Mode `patch`.
     patching: Option<Patching>,
+    /// Frames of the image's code that have no copies yet.
+    text: Vec<Range<u64>>,
 }
 
 /// What the virtual machine knows when it makes one.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Start {
     /// The image's entry.
     pub entry: u64,
@@ -94,6 +98,8 @@ pub struct Start {
     pub kind: KvmKind,
     /// In mode `patch`: when sites are patched, and the addresses of the image's functions.
     pub patch: Option<(Policy, Vec<u64>)>,
+    /// Guest-physical ranges of frames with the image's code, where nobody may write.
+    pub text: Vec<Range<u64>>,
 }
 
 impl Deprivileged {
@@ -139,6 +145,7 @@ impl Deprivileged {
             patching: start
                 .patch
                 .map(|(policy, functions)| Patching::new(policy, functions)),
+            text: start.text,
         })
     }
 

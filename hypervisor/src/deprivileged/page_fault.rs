@@ -1,6 +1,7 @@
 //! Page faults of a deprivileged guest: the shadow's, the copies', or the guest's own.
 
 use super::memory::{Owner, paging, translate};
+use super::copies::Full;
 use super::{Deprivileged, is_silent};
 use crate::error::{GuestFault, HostError};
 use crate::machine::cpu::Exception;
@@ -9,6 +10,7 @@ use crate::machine::shadow::{Resolution, View};
 use crate::memory::Memory;
 
 const FRAME: u64 = !0xfff;
+const PAGE: usize = 4096;
 
 /// What a page fault was.
 #[derive(Clone, Debug)]
@@ -48,11 +50,8 @@ impl Deprivileged {
             if access.write {
                 self.written(memory, frame);
             } else if memory.is_ram(frame) {
-                if self.copies.page_of(frame).is_none() {
-                    if self.copies.make(memory, frame).is_err() {
-                        return Ok(Outcome::Full);
-                    }
-                    self.frame_changed(memory, frame);
+                if self.copy(memory, frame).is_err() {
+                    return Ok(Outcome::Full);
                 }
                 self.executed_elsewhere(memory, at, frame)?;
             }
@@ -87,6 +86,24 @@ impl Deprivileged {
             }),
             Resolution::Full => Outcome::Full,
         })
+    }
+
+    /// Have a copy of a frame. Where it is of the image's code, have copies of all that code: it is
+    /// followed and mapped at once then, and not page by page.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub(super) fn copy(&mut self, memory: &Memory, frame: u64) -> Result<(), Full> {
+        let text = self.text.iter().position(|text| text.contains(&frame));
+        let all = text.map(|index| self.text.swap_remove(index));
+        let all = all.unwrap_or(frame..frame + 1);
+        for frame in all.step_by(PAGE) {
+            if self.copies.page_of(frame).is_none() && memory.is_ram(frame) {
+                self.copies.make(memory, frame)?;
+                self.frame_changed(memory, frame);
+            }
+        }
+        Ok(())
     }
 
     /// A frame is about to be written, or was: a copy of it is stale.

@@ -242,11 +242,8 @@ impl Deprivileged {
             if !memory.is_ram(frame) {
                 continue;
             }
-            if self.copies.page_of(frame).is_none() {
-                if self.copies.make(memory, frame).is_err() {
-                    break;
-                }
-                self.frame_changed(memory, frame);
+            if self.copy(memory, frame).is_err() {
+                break;
             }
             self.discover_from(memory, at)?;
         }
@@ -292,9 +289,12 @@ impl Deprivileged {
         let made = patch::plan(&code, (at % PAGE) as usize).and_then(|plan| {
             let start = linear + plan.start as u64;
             let end = linear + plan.end as u64;
-            let (code, _) = patch::relocate(&plan, layout::PATCHES, end, &is_silent)?;
+            let guess = patching.area.next();
+            let (mut code, mut steps) = patch::relocate(&plan, guess, end, &is_silent)?;
             let place = patching.area.take(start, &plan, code.len())?;
-            let (code, steps) = patch::relocate(&plan, place.at, end, &is_silent)?;
+            if place.at != guess {
+                (code, steps) = patch::relocate(&plan, place.at, end, &is_silent)?;
+            }
             let jump = patch::jump(start, place.at)?;
             let sites = plan.instructions.iter();
             let sites = sites.filter_map(|found| Some((found.ip(), Kind::of(found)?)));
@@ -319,10 +319,11 @@ impl Deprivileged {
             let entry = (phys | CODE_ENTRY).to_le_bytes();
             memory.put(layout::patch_entry(linear), &entry)?;
         }
-        for (index, byte) in patch.code.iter().enumerate() {
-            if let Some(phys) = patching.area.phys(patch.at + index as u64) {
-                memory.put(phys, &[*byte])?;
-            }
+        let (mut at, mut rest) = (patch.at, patch.code.as_slice());
+        while let (Some(phys), false) = (patching.area.phys(at), rest.is_empty()) {
+            let (piece, behind) = rest.split_at(rest.len().min((PAGE - at % PAGE) as usize));
+            memory.put(phys, piece)?;
+            (at, rest) = (at + piece.len() as u64, behind);
         }
         let range = ((patch.start % PAGE) as usize, (patch.end - linear) as usize);
         let before = self.copies.original(frame, range.0, range.1);

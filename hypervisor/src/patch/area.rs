@@ -1,6 +1,7 @@
 //! The room for patched code: pages of the kernel view within a jump's reach.
 
-use std::collections::BTreeMap;
+use std::iter::StepBy;
+use std::ops::Range;
 
 use super::Refusal;
 use super::plan::{JUMP, Plan};
@@ -12,13 +13,17 @@ const PAGE: u64 = 4096;
 /// HLT.
 const TRAP: u8 = 0xf4;
 /// Where no low byte of the displacement is given, code begins at such multiples.
-const STEP: usize = 16;
+const STEP: u64 = 16;
 
 /// The pages, and what of them is taken.
 #[derive(Debug, Default)]
 pub struct Area {
     /// By page of `layout::PATCHES`: which page of the monitor's it shows, and a flag for each byte.
-    pages: BTreeMap<u64, Page>,
+    pages: Vec<Option<Page>>,
+    /// The numbers of those that there are.
+    known: Vec<u64>,
+    /// Where the last code without a low byte of the displacement ended: there is room behind it, mostly.
+    next: u64,
 }
 
 #[derive(Debug)]
@@ -50,69 +55,99 @@ impl Area {
         };
         let (mask, bits) = pattern(plan.traps);
         let fits = |at: u64| at.wrapping_sub(next) as u32 & mask == bits;
-        let step = if mask & 0xff == 0 { STEP } else { 1 };
-        let known = self.pages.keys().copied().collect::<Vec<_>>();
+        let is_anywhere = mask & 0xffff == 0;
+        let at_next = is_anywhere.then(|| self.next());
         let more = PATCH_FIRST..PATCHES_LEN / PAGE;
-        let all = known
+        let more = more.filter(|page| self.page(*page).is_none());
+        let all = self.known.iter().copied().chain(more).flat_map(|page| {
+            let first = patch_linear(page);
+            offsets(next.wrapping_sub(first), mask, bits).map(move |offset| first + offset)
+        });
+        let found = at_next
             .into_iter()
-            .chain(more.filter(|page| !self.pages.contains_key(page)));
-        let found = all
-            .flat_map(|page| {
-                // With a low byte given, one address in 256 fits.
-                let first = patch_linear(page);
-                let low = (bits as u64).wrapping_add(next) & 0xff;
-                let (from, step) = match step {
-                    1 => (low, 256),
-                    step => (0, step as u64),
-                };
-                (from..PAGE)
-                    .step_by(step as usize)
-                    .map(move |offset| first + offset)
-            })
+            .chain(all)
             .find(|at| fits(*at) && self.is_free(*at, len));
         let at = found.ok_or(Refusal::Full)?;
+        let end = at + len as u64;
+        if is_anywhere {
+            self.next = end.next_multiple_of(STEP);
+        }
         let mut new = Vec::new();
-        for byte in at..at + len as u64 {
-            let number = (byte - PATCHES) / PAGE;
-            let next = phys(PATCH_CODE.start + self.pages.len() as u64);
-            let page = self.pages.entry(number).or_insert_with(|| {
-                new.push((patch_linear(number), next));
-                Page {
-                    phys: next,
-                    taken: Box::new([false; 4096]),
-                }
-            });
-            if let Some(taken) = page.taken.get_mut((byte % PAGE) as usize) {
-                *taken = true;
+        for number in (at - PATCHES) / PAGE..=(end - 1 - PATCHES) / PAGE {
+            new.extend(self.add_page(number));
+            let first = patch_linear(number);
+            let range = at.max(first) - first..end.min(first + PAGE) - first;
+            if let Some(Some(page)) = self.pages.get_mut(number as usize)
+                && let Some(taken) = page.taken.get_mut(range.start as usize..range.end as usize)
+            {
+                taken.fill(true);
             }
         }
         Ok(Place { at, new })
     }
 
+    /// A page for code, unless it is one: its linear and guest-physical address.
+    fn add_page(&mut self, number: u64) -> Option<(u64, u64)> {
+        if self.page(number).is_some() {
+            return None;
+        }
+        self.pages.resize_with((PATCHES_LEN / PAGE) as usize, || None);
+        let phys = phys(PATCH_CODE.start + self.known.len() as u64);
+        *self.pages.get_mut(number as usize)? = Some(Page {
+            phys,
+            taken: Box::new([false; 4096]),
+        });
+        self.known.push(number);
+        Some((patch_linear(number), phys))
+    }
+
+    /// Where the next code goes, mostly.
+    pub fn next(&self) -> u64 {
+        self.next.max(patch_linear(PATCH_FIRST))
+    }
+
     /// Give all room back. The pages stay where they are.
     pub fn clear(&mut self) {
-        for page in self.pages.values_mut() {
+        for page in self.pages.iter_mut().flatten() {
             page.taken.fill(false);
         }
+        self.next = 0;
     }
 
     /// The guest-physical address of a byte of the area.
     pub fn phys(&self, at: u64) -> Option<u64> {
-        let page = self.pages.get(&(at.checked_sub(PATCHES)? / PAGE))?;
+        let page = self.page(at.checked_sub(PATCHES)? / PAGE)?;
         Some(page.phys + at % PAGE)
+    }
+
+    fn page(&self, number: u64) -> Option<&Page> {
+        self.pages.get(number as usize)?.as_ref()
     }
 
     fn is_free(&self, at: u64, len: usize) -> bool {
         let end = at + len as u64;
         let pages = (at - PATCHES) / PAGE..=(end - 1 - PATCHES) / PAGE;
-        let new = pages.filter(|page| !self.pages.contains_key(page)).count() as u64;
+        let new = pages.filter(|page| self.page(*page).is_none()).count() as u64;
         end <= PATCHES + PATCHES_LEN
-            && self.pages.len() as u64 + new <= PATCH_CODE.len
+            && self.known.len() as u64 + new <= PATCH_CODE.len
             && (at..end).all(|byte| {
-                let page = self.pages.get(&((byte - PATCHES) / PAGE));
+                let page = self.page((byte - PATCHES) / PAGE);
                 page.is_none_or(|page| page.taken.get((byte % PAGE) as usize) == Some(&false))
             })
     }
+}
+
+/// The offsets in a page that may suit: `next` is how far the jump's next instruction is behind the page's
+/// first byte. Not all of them do, where the displacement's third byte is given, too.
+fn offsets(next: u64, mask: u32, bits: u32) -> StepBy<Range<u64>> {
+    let at = next.wrapping_add(u64::from(bits)) & 0xffff;
+    let (range, step) = match (mask & 0xff != 0, mask & 0xff00 != 0) {
+        (false, false) => (0..PAGE, STEP),
+        (true, false) => (at & 0xff..PAGE, 256),
+        (false, true) => (at.next_multiple_of(STEP)..PAGE.min(at + 256), STEP),
+        (true, true) => (at..PAGE.min(at + 1), 1),
+    };
+    range.step_by(step as usize)
 }
 
 /// The displacement of a jump whose next instruction is at `next`. Addresses wrap.

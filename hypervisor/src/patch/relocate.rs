@@ -1,8 +1,6 @@
 //! The code of a patch: what was moved, for its new place.
 
-use iced_x86::{
-    BlockEncoder, BlockEncoderOptions, Code, FlowControl, Instruction, InstructionBlock,
-};
+use iced_x86::{Code, Encoder, FlowControl, Instruction};
 
 use super::area::displacement;
 use super::live::{Step, Undo};
@@ -25,11 +23,13 @@ pub fn relocate(
 ) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
     // Where each instruction begins, for branches within the range; the lengths depend on nothing.
     let mut places = Vec::new();
-    let (code, _) = pieces(plan, at, end, is_silent, &|_| None, &mut places)?;
-    let to = |target: u64| {
-        let place = places.iter().find(|(rip, _)| *rip == target);
-        place.map(|(_, offset)| at + *offset as u64)
-    };
+    let (code, steps) = pieces(plan, at, end, is_silent, &|_| None, &mut places)?;
+    let place_of = |target: u64| places.iter().find(|(rip, _)| *rip == target);
+    let leads_within = |from: &Instruction| place_of(from.near_branch_target()).is_some();
+    if !plan.instructions.iter().any(leads_within) {
+        return Ok((code, steps));
+    }
+    let to = |target: u64| place_of(target).map(|(_, offset)| at + *offset as u64);
     let (again, steps) = pieces(plan, at, end, is_silent, &to, &mut Vec::new())?;
     match again.len() == code.len() {
         true => Ok((again, steps)),
@@ -46,6 +46,7 @@ fn pieces(
     places: &mut Vec<(u64, usize)>,
 ) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
     let (mut code, mut steps) = (Vec::new(), Vec::new());
+    let mut encoder = Encoder::new(64);
     let mut after_sti = false;
     for instruction in &plan.instructions {
         let here = code.len();
@@ -72,11 +73,11 @@ fn pieces(
             } else if is_call(instruction) {
                 let push = push(instruction.next_ip())?;
                 step(push.len(), Undo::Rsp);
-                let jump = encode(&as_jump(instruction), at + (here + push.len()) as u64, to)?;
+                let jump = encode(&mut encoder, &as_jump(instruction), at + (here + push.len()) as u64, to)?;
                 code.extend(push);
                 code.extend(jump);
             } else {
-                code.extend(encode(instruction, at + here as u64, to)?);
+                code.extend(encode(&mut encoder, instruction, at + here as u64, to)?);
             }
         }
         after_sti = kind == Some(Kind::Sti);
@@ -129,6 +130,7 @@ fn push(value: u64) -> Result<Vec<u8>, Refusal> {
 
 /// The instruction's bytes at another address. A near branch leads to where `to` says.
 fn encode(
+    encoder: &mut Encoder,
     instruction: &Instruction,
     at: u64,
     to: &dyn Fn(u64) -> Option<u64>,
@@ -139,11 +141,7 @@ fn encode(
         moved.as_near_branch();
         moved.set_near_branch64(to(target).unwrap_or(target));
     }
-    let block = [moved];
-    let block = InstructionBlock::new(&block, at);
     // As they are: a branch or an operand that does not reach is an error.
-    let encoded = BlockEncoder::encode(64, block, BlockEncoderOptions::DONT_FIX_BRANCHES);
-    encoded
-        .map(|done| done.code_buffer)
-        .map_err(|_| Refusal::Reach)
+    encoder.encode(&moved, at).map_err(|_| Refusal::Reach)?;
+    Ok(encoder.take_buffer())
 }

@@ -10,9 +10,10 @@
 
 mod page;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
+use rustc_hash::FxHashMap;
 
 use crate::error::HostError;
 use crate::memory::Memory;
@@ -29,22 +30,24 @@ const PAGE: u64 = 4096;
 const LONGEST: usize = 15;
 /// Instructions after which bytes are code rather than data.
 const ENOUGH: usize = 2;
+/// As many bytes as they have at most.
+const LOOK: usize = ENOUGH * LONGEST;
 /// Instructions that one discovery takes in at most; the rest is found when the guest gets there.
-const AT_ONCE: usize = 4096;
+const AT_ONCE: usize = 1 << 14;
 
 /// The copies of a virtual machine.
 #[derive(Debug, Default)]
 pub struct Copies {
-    by_frame: HashMap<u64, Copy>,
+    by_frame: FxHashMap<u64, Copy>,
     free: Vec<u64>,
     used: u64,
     /// Data that code names by address, by frame: ranges of offsets.
-    named: HashMap<u64, Vec<(usize, usize)>>,
+    named: FxHashMap<u64, Vec<(usize, usize)>>,
     /// Ends of instructions that begin in another frame, by the frame of the end.
-    ends: HashMap<u64, End>,
+    ends: FxHashMap<u64, End>,
     counts: Counts,
     /// Where known branches lead to, and how many: offsets, by frame.
-    targets: HashMap<u64, HashMap<usize, usize>>,
+    targets: FxHashMap<u64, FxHashMap<usize, usize>>,
     /// Sites of instructions that can be replaced, found and not asked for yet: linear addresses.
     sites: Vec<u64>,
     /// Places in moved ranges that turned out to be code or data of their own: frame, and offset.
@@ -125,10 +128,10 @@ impl Copies {
                 page
             }
         };
-        let mut original = Box::new([0; 4096]);
+        let mut original = [0; 4096];
         // A frame outside memory reads as zeros; its execution faults elsewhere.
-        memory.get(frame, original.as_mut_slice());
-        let mut copy = Copy::new(page, original);
+        memory.get(frame, &mut original);
+        let mut copy = Copy::new(page, Arc::new(original));
         let end = self.ends.get(&frame).map(|end| end.bytes.iter());
         for (offset, byte) in end.into_iter().flatten().enumerate() {
             copy.put(offset, *byte);
@@ -178,113 +181,160 @@ impl Copies {
         is_silent: &dyn Fn(&Instruction) -> bool,
     ) -> Result<(), HostError> {
         self.counts.discoveries += 1;
+        let mut frames = FxHashMap::default();
+        let translate = &mut |at: u64| {
+            let (page, offset) = split(at);
+            let frame = *frames.entry(page).or_insert_with(|| translate(page));
+            frame.map(|frame| frame + offset as u64)
+        };
         let mut waiting = vec![rip];
         let mut left = AT_ONCE;
         while let Some(start) = waiting.pop() {
-            let mut at = start;
-            while left > 0 {
-                let Some(found) = self.take_in(memory, at, translate, is_silent) else {
-                    break;
-                };
-                left -= 1;
-                let target = found.near_branch_target();
-                if target != 0
-                    && let Some(phys) = translate(target)
-                {
-                    let (frame, offset) = split(phys);
-                    self.add_branches(frame, offset, 1);
-                }
-                match found.flow_control() {
-                    FlowControl::Next
-                    | FlowControl::Call
-                    | FlowControl::IndirectCall
-                    | FlowControl::Interrupt => {
-                        if found.is_call_near() {
-                            waiting.push(target);
-                        }
-                    }
-                    FlowControl::ConditionalBranch => waiting.push(target),
-                    FlowControl::UnconditionalBranch => {
-                        if found.is_jmp_short_or_near() {
-                            waiting.push(target);
-                        }
-                        break;
-                    }
-                    FlowControl::IndirectBranch
-                    | FlowControl::Return
-                    | FlowControl::XbeginXabortXend
-                    | FlowControl::Exception => break,
-                }
-                if let Some(code) = self.show_named(memory, &found, translate) {
-                    waiting.push(code);
-                }
-                at = found.next_ip();
+            let mut next = Some(start);
+            while let Some(at) = next {
+                next = self.follow_page(memory, at, translate, is_silent, &mut waiting, &mut left);
             }
         }
         self.write_back(memory)
     }
 
-    /// Put the instruction at `at` into the copies. `None` where it is known, or there is no copy,
-    /// or no instruction.
+    /// Follow the code from `at` to where it branches away, or to the end of its page: then that is
+    /// returned. What it branches to is added to `waiting`.
+    fn follow_page(
+        &mut self,
+        memory: &Memory,
+        mut at: u64,
+        translate: &mut dyn FnMut(u64) -> Option<u64>,
+        is_silent: &dyn Fn(&Instruction) -> bool,
+        waiting: &mut Vec<u64>,
+        left: &mut usize,
+    ) -> Option<u64> {
+        let (frame, offset) = split(translate(at)?);
+        let original = Arc::clone(&self.by_frame.get(&frame)?.original);
+        let mut decoder = Decoder::with_ip(64, original.as_slice(), at, DecoderOptions::NONE);
+        decoder.set_position(offset).ok()?;
+        loop {
+            let offset = (at % PAGE) as usize;
+            let copy = self.by_frame.get(&frame)?;
+            if *left == 0 || copy.starts_at(offset) {
+                return None;
+            }
+            *left -= 1;
+            let mut found = decoder.decode();
+            if found.is_invalid() {
+                found = self.take_in_across(memory, at, frame, offset, translate, is_silent)?;
+            } else {
+                self.take_in(&found, frame, offset, is_silent)?;
+            }
+            let target = found.near_branch_target();
+            if target != 0
+                && let Some(phys) = translate(target)
+            {
+                let (frame, offset) = split(phys);
+                self.add_branches(frame, offset, 1);
+            }
+            match found.flow_control() {
+                FlowControl::Next
+                | FlowControl::Call
+                | FlowControl::IndirectCall
+                | FlowControl::Interrupt => {
+                    if found.is_call_near() {
+                        waiting.push(target);
+                    }
+                }
+                FlowControl::ConditionalBranch => waiting.push(target),
+                FlowControl::UnconditionalBranch => {
+                    if found.is_jmp_short_or_near() {
+                        waiting.push(target);
+                    }
+                    return None;
+                }
+                FlowControl::IndirectBranch
+                | FlowControl::Return
+                | FlowControl::XbeginXabortXend
+                | FlowControl::Exception => return None,
+            }
+            waiting.extend(self.show_named(memory, &found, translate));
+            let is_here = found.next_ip() / PAGE == at / PAGE;
+            at = found.next_ip();
+            if !is_here {
+                return Some(at);
+            }
+        }
+    }
+
+    /// Put an instruction at an offset of a frame into its copy. `None` where it cannot be.
     fn take_in(
+        &mut self,
+        found: &Instruction,
+        frame: u64,
+        offset: usize,
+        is_silent: &dyn Fn(&Instruction) -> bool,
+    ) -> Option<()> {
+        let copy = self.by_frame.get_mut(&frame)?;
+        if copy.is_patched(offset, found.len()) {
+            self.conflict(frame, offset);
+            return None;
+        }
+        let is_silent = is_silent(found);
+        copy.take(offset..offset + found.len(), is_silent);
+        self.count(found, is_silent);
+        Some(())
+    }
+
+    /// The same for an instruction that ends in the next page.
+    fn take_in_across(
         &mut self,
         memory: &Memory,
         at: u64,
+        begins_in: u64,
+        offset: usize,
         translate: &mut dyn FnMut(u64) -> Option<u64>,
         is_silent: &dyn Fn(&Instruction) -> bool,
     ) -> Option<Instruction> {
-        let (begins_in, offset) = split(translate(at)?);
-        let copy = self.by_frame.get(&begins_in)?;
-        if copy.starts_at(offset) {
+        let here = self.by_frame.get(&begins_in)?.original.get(offset..)?;
+        if here.len() >= LONGEST {
             return None;
         }
-        let here = copy.original.get(offset..)?;
-        let mut bytes = here.get(..here.len().min(LONGEST))?.to_vec();
+        let mut bytes = here.to_vec();
         let in_page = bytes.len();
-        let mut found = decode(&bytes, at);
-        let mut next = None;
-        if found.is_none() && in_page < LONGEST {
-            let (frame, _) = split(translate(at.wrapping_add(in_page as u64))?);
-            let mut rest = vec![0; LONGEST - in_page];
-            match self.by_frame.get(&frame) {
-                Some(copy) => rest.clone_from_slice(copy.original.get(..LONGEST - in_page)?),
-                None if memory.get(frame, &mut rest) => {}
-                None => return None,
-            }
-            bytes.extend(rest);
-            found = decode(&bytes, at);
-            next = Some(frame);
+        let (ends_in, _) = split(translate(at.wrapping_add(in_page as u64))?);
+        bytes.resize(LONGEST, 0);
+        let rest = bytes.get_mut(in_page..)?;
+        match self.by_frame.get(&ends_in) {
+            Some(copy) => rest.copy_from_slice(copy.original.get(..rest.len())?),
+            None if memory.get(ends_in, rest) => {}
+            None => return None,
         }
-        let found = found?;
+        let found = decode(&bytes, at)?;
+        let beyond = bytes.get(in_page..found.len())?;
         let is_silent = is_silent(&found);
-        let (here, beyond) = bytes.get(..found.len())?.split_at(found.len().min(in_page));
-        for (frame, offset, len) in [
-            (begins_in, offset, here.len()),
-            (next.unwrap_or(begins_in), 0, beyond.len()),
-        ] {
+        for (frame, offset, len) in [(begins_in, offset, in_page), (ends_in, 0, beyond.len())] {
             let copy = self.by_frame.get(&frame);
             if copy.is_some_and(|copy| copy.is_patched(offset, len)) {
                 self.conflict(frame, offset);
                 return None;
             }
         }
+        let copy = self.by_frame.get_mut(&begins_in)?;
+        copy.take(offset..offset + in_page, is_silent);
+        if let Some(copy) = self.by_frame.get_mut(&ends_in) {
+            for (offset, byte) in beyond.iter().enumerate() {
+                copy.put(offset, *byte);
+            }
+        }
+        let bytes = beyond.to_vec();
+        self.ends.insert(ends_in, End { begins_in, bytes });
+        self.count(&found, is_silent);
+        Some(found)
+    }
+
+    fn count(&mut self, found: &Instruction, is_silent: bool) {
         self.counts.instructions += 1;
         self.counts.silent += u64::from(is_silent);
-        if Kind::of(&found).is_some() {
-            self.sites.push(at);
+        if Kind::of(found).is_some() {
+            self.sites.push(found.ip());
         }
-        let copy = self.by_frame.get_mut(&begins_in)?;
-        copy.take(offset, here, is_silent);
-        if let Some(frame) = next {
-            if let Some(copy) = self.by_frame.get_mut(&frame) {
-                for (offset, byte) in beyond.iter().enumerate() {
-                    copy.put(offset, *byte);
-                }
-            }
-            let bytes = beyond.to_vec();
-            self.ends.insert(frame, End { begins_in, bytes });
-        }
-        Some(found)
     }
 
     /// Let the data that an instruction names by its address be read. Where the address is only taken it
@@ -302,7 +352,7 @@ impl Copies {
         let at = found.ip_rel_memory_address();
         let (frame, offset) = split(translate(at)?);
         let is_taken = found.mnemonic() == Mnemonic::Lea;
-        if is_taken && looks_like_code(&self.bytes_from(memory, frame, offset), at) {
+        if is_taken && self.is_code(memory, frame, offset, at) {
             return Some(at);
         }
         let end = match is_taken {
@@ -318,16 +368,22 @@ impl Copies {
         None
     }
 
-    /// The guest's own bytes from an offset to the end of a frame.
-    fn bytes_from(&self, memory: &Memory, frame: u64, offset: usize) -> Vec<u8> {
+    /// Whether the guest's own bytes at an offset of a frame look like code.
+    fn is_code(&self, memory: &Memory, frame: u64, offset: usize, at: u64) -> bool {
+        let mut bytes = [0; LOOK];
+        let len = LOOK.min((PAGE as usize).saturating_sub(offset));
+        let Some(bytes) = bytes.get_mut(..len) else {
+            return false;
+        };
         if let Some(copy) = self.by_frame.get(&frame) {
-            return copy.original.get(offset..).unwrap_or_default().to_vec();
+            let Some(own) = copy.original.get(offset..offset + len) else {
+                return false;
+            };
+            bytes.copy_from_slice(own);
+        } else if !memory.get(frame + offset as u64, bytes) {
+            return false;
         }
-        let mut bytes = vec![0; (PAGE as usize).saturating_sub(offset)];
-        match memory.get(frame + offset as u64, &mut bytes) {
-            true => bytes,
-            false => Vec::new(),
-        }
+        looks_like_code(bytes, at)
     }
 
     /// Whether an instruction at a physical address cannot be executed, for one that overlaps it.

@@ -1,8 +1,10 @@
 //! The copy of one page.
 
-use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use iced_x86::Instruction;
+use rustc_hash::FxHashMap;
 
 use super::{LONGEST, PAGE, TRAP, decode};
 use crate::patch::{Code, JUMP};
@@ -10,7 +12,8 @@ use crate::patch::{Code, JUMP};
 /// A page that the guest's kernel executes, and what is known of it.
 pub(super) struct Copy {
     pub page: u64,
-    pub original: Box<[u8; 4096]>,
+    /// The guest's own bytes.
+    pub original: Arc<[u8; 4096]>,
     pub bytes: Box<[u8; 4096]>,
     /// A bit for each byte that is part of a known instruction.
     known: Bits,
@@ -58,11 +61,25 @@ impl Bits {
             .get(at / 64)
             .is_some_and(|word| word >> (at % 64) & 1 == 1)
     }
+
+    /// The first one that is set, of a range.
+    fn first(&self, range: Range<usize>) -> Option<usize> {
+        let mut at = range.start;
+        while at < range.end {
+            let word = self.0.get(at / 64)? >> (at % 64);
+            if word != 0 {
+                at += word.trailing_zeros() as usize;
+                return (at < range.end).then_some(at);
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        None
+    }
 }
 
 impl Copy {
     /// Nothing is known yet.
-    pub fn new(page: u64, original: Box<[u8; 4096]>) -> Self {
+    pub fn new(page: u64, original: Arc<[u8; 4096]>) -> Self {
         Self {
             page,
             original,
@@ -88,15 +105,17 @@ impl Copy {
 
     /// Whether a range has bytes that were moved.
     pub fn is_patched(&self, start: usize, len: usize) -> bool {
-        (start..start + len).any(|offset| self.patched.has(offset))
+        self.patched.first(start..start + len).is_some()
     }
 
-    /// Take in an instruction; `is_silent`: its first byte stays a trap.
-    pub fn take(&mut self, offset: usize, bytes: &[u8], is_silent: bool) {
-        let meets_trap = (offset + 1..offset + bytes.len()).any(|byte| self.traps.has(byte));
-        for (index, byte) in bytes.iter().enumerate() {
-            if !self.traps.has(offset + index) {
-                self.put(offset + index, *byte);
+    /// Take in the instruction of a range; `is_silent`: its first byte stays a trap.
+    pub fn take(&mut self, range: Range<usize>, is_silent: bool) {
+        let offset = range.start;
+        let meets_trap = self.traps.first(offset + 1..range.end).is_some();
+        for at in range {
+            if !self.traps.has(at) {
+                let byte = self.original.get(at).copied().unwrap_or(TRAP);
+                self.put(at, byte);
             }
         }
         self.starts.set(offset);
@@ -135,29 +154,25 @@ impl Copy {
 
     /// Know nothing of the page's code any more.
     pub fn hide(&mut self) {
-        *self = Self::new(
-            self.page,
-            std::mem::replace(&mut self.original, Box::new([0; 4096])),
-        );
+        *self = Self::new(self.page, Arc::clone(&self.original));
     }
 
     /// Show a range as it is, up to the first byte that is known code. False when it meets a moved
     /// range, where a jump stands.
     pub fn show(&mut self, start: usize, end: usize) -> bool {
-        for offset in start..end.min(PAGE as usize) {
-            if self.known.has(offset) {
-                break;
-            }
-            if self.patched.has(offset) {
-                return false;
-            }
-            if let (Some(to), Some(from)) = (self.bytes.get_mut(offset), self.original.get(offset))
-            {
-                *to = *from;
-                self.is_changed = true;
-            }
+        let end = end.min(PAGE as usize);
+        let code = self.known.first(start..end).unwrap_or(end);
+        let moved = self.patched.first(start..code);
+        let shown = start..moved.unwrap_or(code);
+        if let (Some(to), Some(from)) = (
+            self.bytes.get_mut(shown.clone()),
+            self.original.get(shown.clone()),
+        ) && to != from
+        {
+            to.copy_from_slice(from);
+            self.is_changed = true;
         }
-        true
+        moved.is_none()
     }
 
     /// Put a jump in place of a range that was moved, and traps behind it.
@@ -199,7 +214,7 @@ impl Copy {
 /// A copy at the linear address where it is executed.
 pub struct PageCode<'a> {
     pub(super) copy: &'a Copy,
-    pub(super) targets: Option<&'a HashMap<usize, usize>>,
+    pub(super) targets: Option<&'a FxHashMap<usize, usize>>,
     pub(super) linear: u64,
 }
 

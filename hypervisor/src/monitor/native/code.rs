@@ -57,8 +57,8 @@ pub struct Points {
     pub end_and_edits: u64,
     /// End it, and sleep.
     pub end_and_idle: u64,
-    /// Where #GP is handled in the monitor.
-    fast: u64,
+    /// Where #GP leaves to the VMM.
+    protection: u64,
 }
 
 /// The code.
@@ -69,18 +69,6 @@ pub fn bytes() -> &'static [u8] {
         let len = (&raw const paravane_native_end).offset_from(start);
         std::slice::from_raw_parts(start, len as usize)
     }
-}
-
-/// The code, with #GP handled in it where that can be.
-pub fn bytes_with_fast_traps() -> Vec<u8> {
-    const PROTECTION: usize = 13 * STUB_SIZE as usize;
-    let mut code = bytes().to_vec();
-    let distance = points().fast as usize - (PROTECTION + 5);
-    let [a, b, c, d] = (distance as u32).to_le_bytes();
-    for (to, byte) in code.iter_mut().skip(PROTECTION).zip([0xe9, a, b, c, d]) {
-        *to = byte;
-    }
-    code
 }
 
 /// Its points.
@@ -116,9 +104,14 @@ impl Stub {
     }
 }
 
-/// The address of a vector's stub.
-pub fn vector(vector: usize) -> u64 {
-    layout::linear(layout::CODE) + vector as u64 * STUB_SIZE
+/// Where a vector arrives; `fast_traps`: #GP is handled in the monitor where that can be.
+pub fn vector(vector: usize, fast_traps: bool) -> u64 {
+    const PROTECTION: usize = 13;
+    let offset = match vector {
+        PROTECTION if !fast_traps => points().protection,
+        _ => vector as u64 * STUB_SIZE,
+    };
+    layout::linear(layout::CODE) + offset
 }
 
 /// Where SYSCALL arrives: of 64-bit code, and of 32-bit code. At CPL 3 that is the pad.
@@ -143,8 +136,11 @@ mod tests {
             [0x0f, 0x20, 0xd4, 0xe7, TRAP_PORT as u8]
         );
         assert_eq!(points().idle, IDLE * STUB_SIZE);
+        // `jmp`, five bytes, and `out`.
+        assert_eq!(vector(13, false), vector(13, true) + 5);
+        assert_eq!(bytes()[8 * 13 + 5..][..2], [0xe7, TRAP_PORT as u8]);
         for offset in 0..8 {
-            assert_eq!(Stub::at(vector(13) + offset), Some(Stub::Vector(13)));
+            assert_eq!(Stub::at(vector(13, true) + offset), Some(Stub::Vector(13)));
         }
         assert_eq!(
             Stub::at(syscall_targets(KvmKind::Hardware).0 + 2),

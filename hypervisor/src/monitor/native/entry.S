@@ -16,11 +16,7 @@ paravane_native_start:
     mov rsp, cr2                        # the slot's address is known; this is not
     .endif
     .ifeq stub - 13
-    nop                                 # `jmp .Lnative_fast`, where traps are handled here
-    nop
-    nop
-    nop
-    nop
+    jmp .Lnative_fast                   # where traps are handled here; elsewhere #GP arrives behind it
 .Lnative_protection:
     .endif
     out TRAP_PORT, eax
@@ -110,5 +106,5 @@ paravane_native_points:
     .quad .Lnative_resume_edits - .Lnative
     .quad .Lnative_end_and_edits - .Lnative
     .quad .Lnative_end_and_idle - .Lnative
-    .quad .Lnative_fast - .Lnative
+    .quad .Lnative_protection - .Lnative
 .popsection

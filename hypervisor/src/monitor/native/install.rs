@@ -27,11 +27,9 @@ const LINK: u64 = PRESENT | WRITE | USER;
 ///
 /// `fast_traps`: CLI and STI of the kernel are handled in the monitor.
 pub fn install(memory: &Memory, fast_traps: bool) -> Result<(), HostError> {
-    match fast_traps {
-        true => memory.put(phys(CODE), &code::bytes_with_fast_traps())?,
-        false => memory.put(phys(CODE), code::bytes())?,
-    }
-    let idt = tables::idt(256, Interrupts::OnTheStack, code::vector);
+    memory.put(phys(CODE), code::bytes())?;
+    let arrival = |vector| code::vector(vector, fast_traps);
+    let idt = tables::idt(256, Interrupts::OnTheStack, arrival);
     memory.put(phys(IDT), &idt)?;
     let tss = linear(DESCRIPTORS) + tables::TSS;
     put_words(memory, phys(DESCRIPTORS) + tables::GDT, &tables::gdt(tss))?;
