@@ -64,6 +64,9 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Report, Ben
     })
 }
 
+/// What gets out of the guest and back for each exit that is subtracted from a boot.
+const EXIT_OF_A_FAULT: floor::Row = floor::Row::TrapExit;
+
 /// Counts the steps.
 struct Steps<'a> {
     progress: &'a mut dyn Progress,
@@ -168,6 +171,9 @@ impl Run<'_> {
                 }
             }
         }
+        if self.options.wants(life::PROMPT_LESS_TABLES) && !wanted.contains(&EXIT_OF_A_FAULT) {
+            wanted.push(EXIT_OF_A_FAULT);
+        }
         wanted
     }
 
@@ -244,6 +250,8 @@ impl Run<'_> {
             life::FIRST_INSTRUCTION,
             life::FIRST_BYTE,
             life::SHELL_PROMPT,
+            life::PROMPT_LESS_TABLES,
+            life::BUSY_BOOT,
             life::VM_TEARDOWN,
         ];
         if !names.iter().any(|name| self.options.wants(name)) {
@@ -281,6 +289,14 @@ impl Run<'_> {
     fn life(&mut self, mode: Mode, is_counted: bool) -> Result<(), BenchError> {
         let phases = life::phases(mode, &self.watch)?;
         let first_instruction = life::first_instruction(mode, &self.watch)?;
+        let busy = match self.options.wants(life::BUSY_BOOT) {
+            true => Some(life::busy(mode, &self.watch)?),
+            false => None,
+        };
+        let exit = match self.cell(Source::Floor, EXIT_OF_A_FAULT.name()) {
+            Cell::Measured(figure) => Some(figure.ns.p10),
+            _ => None,
+        };
         if is_counted {
             let source = Source::Guest(mode);
             self.add_time(source, life::VM_CREATE, phases.create);
@@ -290,6 +306,17 @@ impl Run<'_> {
             self.add_time(source, life::VM_TEARDOWN, phases.teardown);
             self.pool(source, life::SHELL_PROMPT)
                 .add_exits(phases.exits as f64, 1.0);
+            if let Some(exit) = exit {
+                let tables = phases.for_tables;
+                let tables = tables.total_ns as f64 + tables.count as f64 * exit;
+                let rest = phases.prompt.saturating_sub(Duration::from_nanos(tables as u64));
+                self.add_time(source, life::PROMPT_LESS_TABLES, rest);
+            }
+            if let Some((took, exits)) = busy {
+                self.add_time(source, life::BUSY_BOOT, took);
+                self.pool(source, life::BUSY_BOOT)
+                    .add_exits(exits as f64, 1.0);
+            }
         }
         Ok(())
     }

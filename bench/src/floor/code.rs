@@ -63,6 +63,7 @@ image! {
     undefined_instruction = floor_undefined_instruction,
     breakpoint = floor_breakpoint,
     general_protection = floor_general_protection,
+    flags = floor_flags,
     trap_exit = floor_trap_exit,
     timer_arm = floor_timer_arm,
     timer_arm_gate_int3 = floor_timer_arm_gate_int3,

@@ -155,6 +155,13 @@ floor_\name:
         cli                             # privileged, since IOPL is 0; one byte, as the handler knows
         floor_stop
 
+        floor_begin flags
+.rept {UNROLLED}
+        pushfq
+        popfq
+.endr
+        floor_stop
+
         floor_begin trap_exit
         mov     eax, {CALL_NUMBER}
         cli                             # the machine skips it

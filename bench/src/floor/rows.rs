@@ -56,6 +56,8 @@ rows! {
     EmptyLoop "empty_loop",
     /// `rdtsc` at CPL 3.
     ClockRead "clock_read",
+    /// `pushfq; popfq` at CPL 3, which no trap stops there.
+    Flags "flags",
     /// Tier 1: the gate and back.
     Gate "gate",
     /// Tier 2: a number to the VMM in rax, a result back in rax, through KVM_CAP_SYNC_REGS.
@@ -167,6 +169,7 @@ impl Plan {
         match row {
             Row::EmptyLoop => user(empty_loop()),
             Row::ClockRead => user(clock_read()),
+            Row::Flags => user(flags()).unrolled(),
             Row::Gate => user(gate).gate(platform, to_return),
             Row::MachineExit => user(pick(machine_exit_int3, machine_exit_syscall))
                 .gate(platform, call_machine())

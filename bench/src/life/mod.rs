@@ -7,7 +7,7 @@ mod phases;
 mod process;
 
 pub use footprint::measure as footprint;
-pub use phases::{first_instruction, phases};
+pub use phases::{busy, first_instruction, phases};
 pub use process::Program;
 
 /// A row.
@@ -29,6 +29,10 @@ pub const FIRST_INSTRUCTION: &str = "first_instruction";
 pub const FIRST_BYTE: &str = "first_byte";
 /// And to ask for a command.
 pub const SHELL_PROMPT: &str = "shell_prompt";
+/// And likewise, less what is spent on shadow page tables.
+pub const PROMPT_LESS_TABLES: &str = "prompt_less_tables";
+/// And, in a boot that has a lot to do, to power off.
+pub const BUSY_BOOT: &str = "busy_boot";
 /// What closing it takes.
 pub const VM_TEARDOWN: &str = "vm_teardown";
 /// The first byte on the standard output of a process.
@@ -60,6 +64,16 @@ pub const ROWS: &[LifeRow] = &[
     row(
         SHELL_PROMPT,
         "from nothing to the shell's prompt; exits: to its end",
+        None,
+    ),
+    row(
+        PROMPT_LESS_TABLES,
+        "the same, less shadow page tables and their exits",
+        None,
+    ),
+    row(
+        BUSY_BOOT,
+        "from nothing, over threads that hand a semaphore on, to its end",
         None,
     ),
     row(

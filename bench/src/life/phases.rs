@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
+use hypervisor::stats::{Count, Stats};
 use hypervisor::{Config, End, Keyboard, Vm};
 
 use super::entry::stop_at_entry;
@@ -30,6 +31,8 @@ pub struct Phases {
     pub prompt: Duration,
     /// Exits from the first instruction to the end.
     pub exits: u64,
+    /// Those of them for page tables.
+    pub for_tables: Count,
     /// The closing, once the guest has powered off.
     pub teardown: Duration,
 }
@@ -38,6 +41,7 @@ pub struct Phases {
 pub fn phases(mode: Mode, watch: &Watch) -> Result<Phases, BenchError> {
     let mut config = kernel(mode);
     config.interactive = true;
+    config.timing = true;
     let stamps = Stamps::default();
     let start = Instant::now();
     let mut vm = Vm::new(config, Box::new(stamps.clone()))?;
@@ -59,12 +63,44 @@ pub fn phases(mode: Mode, watch: &Watch) -> Result<Phases, BenchError> {
             first_byte: first_byte - start,
             prompt: prompt - start,
             exits: outcome.stats.total_exits(),
+            for_tables: for_tables(&outcome.stats),
             teardown,
         }),
         (end, ..) => Err(BenchError::Guest {
             mode: mode.name(),
             end: format!("{end:?}"),
             wanted: "a prompt, and powering off at the end of its input",
+            evidence: outcome.report.unwrap_or_default(),
+        }),
+    }
+}
+
+/// What is spent on page tables: shadow tables, in modes that have them. In the others KVM does it, unseen.
+fn for_tables(stats: &Stats) -> Count {
+    let kinds = ["hidden page fault", "trap mov cr3", "trap invlpg"];
+    let found = kinds.iter().filter_map(|kind| stats.exits.get(kind));
+    found.fold(Count::default(), |all, one| Count {
+        count: all.count + one.count,
+        total_ns: all.total_ns + one.total_ns,
+    })
+}
+
+/// Boot the kernel, have its threads hand a semaphore on, and power off: how long that takes, and its exits.
+pub fn busy(mode: Mode, watch: &Watch) -> Result<(Duration, u64), BenchError> {
+    let mut config = kernel(mode);
+    config.command_line = "run='selftest semaphore'".to_owned();
+    let start = Instant::now();
+    let mut vm = Vm::new(config, Box::new(io::sink()))?;
+    let bound = watch.run(vm.stop_handle(), LIMIT);
+    let outcome = vm.run()?;
+    let took = start.elapsed();
+    drop(bound);
+    match outcome.end {
+        End::PowerOff(0) => Ok((took, outcome.stats.total_exits())),
+        end => Err(BenchError::Guest {
+            mode: mode.name(),
+            end: format!("{end:?}"),
+            wanted: "powering off once its threads are done",
             evidence: outcome.report.unwrap_or_default(),
         }),
     }
@@ -160,6 +196,11 @@ mod tests {
             );
             assert!(life.exits > 0 && life.teardown > Duration::ZERO, "{life:?}");
             assert!(first_instruction(mode, &watch).unwrap() > Duration::ZERO);
+            let has_shadow = matches!(mode, Mode::Trap | Mode::Patch);
+            assert_eq!(life.for_tables.count > 0, has_shadow, "{life:?}");
+            assert_eq!(life.for_tables.total_ns > 0, has_shadow, "{life:?}");
+            let (took, exits) = busy(mode, &watch).unwrap();
+            assert!(took > Duration::ZERO && exits > 0);
         }
     }
 }

@@ -46,6 +46,9 @@ const NATIVE_ALONE: &[&str] = &[
     "dr_write",
     "lgdt",
     "lidt",
+    "lldt",
+    "ltr",
+    "clts",
     "rdmsr",
     "wrmsr",
     "swapgs",
@@ -101,7 +104,6 @@ fn in_trap(row: &str) -> Option<(u64, u64)> {
         "empty_loop" | "clock_read" | "timer_arm" => Some((0, 1)),
         // STI is done in one exit with the CLI behind it, but for the last one of 16.
         "irq_off_on" => Some((17, 16)),
-        "console_64" | "console_line" => Some((64, 1)),
         // The event, and the IRETQ of its handler.
         "divide_error" | "breakpoint" | "general_protection" => Some((2, 1)),
         // PUSHF of two locks, INVLPG, and the touch, which is a hidden fault.

@@ -60,7 +60,9 @@ impl MicroRow {
         let found = match mode {
             Mode::Hvm => self.hvm,
             Mode::Trap => self.trap,
-            // What is patched is no trap any more, or has the trap's floor.
+            // What is patched is no trap any more, or has the trap's floor. PUSHF and POPF do natively at
+            // CPL 3 what they did at CPL 0, but for the interrupt flag.
+            Mode::Patch if self.name == "popf" => Yardstick::once(floor::Row::Flags),
             Mode::Patch => None,
             Mode::Pv => self.pv,
         }?;
@@ -254,6 +256,9 @@ pub const ROWS: &[MicroRow] = {
         instruction("dr_write", "MOV to DR7, the same value"),
         instruction("lgdt", "LGDT, the same table"),
         instruction("lidt", "LIDT, the same table"),
+        instruction("lldt", "LLDT, of no table"),
+        instruction("ltr", "LTR, and a store that makes it available"),
+        instruction("clts", "CLTS"),
         instruction("rdmsr", "RDMSR of KERNEL_GS_BASE"),
         instruction("wrmsr", "WRMSR of KERNEL_GS_BASE"),
         instructions(2, "swapgs", "SWAPGS twice"),

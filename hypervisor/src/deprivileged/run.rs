@@ -238,8 +238,12 @@ impl Vm {
         at: u64,
         code: u32,
     ) -> Result<&'static str, Stop> {
+        let followed = guest.copies.counts().instructions;
         for _ in 0..RESETS {
             match guest.page_fault(&self.memory, at, code)? {
+                Outcome::Hidden if guest.copies.counts().instructions > followed => {
+                    return Ok("discovery");
+                }
                 Outcome::Hidden => {
                     if code & PageFault::WRITE != 0 && guest.writes_its_own_page(&self.memory, at) {
                         self.aside(guest)?;

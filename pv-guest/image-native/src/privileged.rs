@@ -108,6 +108,12 @@ pub fn execute(which: Privileged, operand: u64, turns: u64) {
                 let pointer = tables::idt();
                 repeat!(turns, "lidt [{from}]"; from = in(reg) &pointer)
             }
+            Privileged::LoadLdt => repeat!(turns, "lldt {none:x}"; none = in(reg) 0),
+            Privileged::LoadTask => {
+                repeat!(turns, "and byte ptr [{kind}], ~2", "ltr {task:x}";
+                    kind = in(reg) tables::kind_of_task(), task = in(reg) tables::TSS)
+            }
+            Privileged::ClearTaskSwitched => repeat!(turns, "clts"; options(nostack)),
             Privileged::ReadMsr => {
                 repeat!(turns, "rdmsr"; in("ecx") KERNEL_GS_BASE, out("eax") _, out("edx") _)
             }

@@ -36,7 +36,8 @@ static TABLES: Tables = Tables {
 pub const CODE: u64 = 0x10;
 /// The selector of the kernel's data and stacks.
 pub const DATA: u64 = 0x18;
-const TSS: u16 = 0x30;
+/// The selector of the task.
+pub const TSS: u16 = 0x30;
 /// The interrupt stack of #DF: TSS.IST1.
 const DOUBLE_FAULT: usize = 8;
 
@@ -61,6 +62,11 @@ pub fn idt() -> Pointer {
         limit: 1023,
         base: TABLES.idt.get() as u64,
     }
+}
+
+/// The address of the task descriptor's type, whose second bit says that it is busy.
+pub fn kind_of_task() -> u64 {
+    TABLES.gdt.get() as u64 + u64::from(TSS) + 5
 }
 
 /// Fill the tables and load them.

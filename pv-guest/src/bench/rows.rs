@@ -155,6 +155,15 @@ pub const ALL: &[Row] = &[
     row("lidt", "LIDT, the same table", |meter| {
         privileged(meter, Privileged::LoadIdt)
     }),
+    row("lldt", "LLDT, of no table", |meter| {
+        privileged(meter, Privileged::LoadLdt)
+    }),
+    row("ltr", "LTR, and a store that makes it available", |meter| {
+        privileged(meter, Privileged::LoadTask)
+    }),
+    row("clts", "CLTS", |meter| {
+        privileged(meter, Privileged::ClearTaskSwitched)
+    }),
     row("rdmsr", "RDMSR of KERNEL_GS_BASE", |meter| {
         privileged(meter, Privileged::ReadMsr)
     }),

@@ -167,6 +167,12 @@ pub enum Privileged {
     LoadGdt,
     /// LIDT, of what is loaded.
     LoadIdt,
+    /// LLDT, of no table.
+    LoadLdt,
+    /// LTR, of what is loaded, once its descriptor says that it is available.
+    LoadTask,
+    /// CLTS.
+    ClearTaskSwitched,
     /// RDMSR, of KERNEL_GS_BASE.
     ReadMsr,
     /// WRMSR, of KERNEL_GS_BASE and what it holds.
