@@ -309,7 +309,9 @@ impl Run<'_> {
             if let Some(exit) = exit {
                 let tables = phases.for_tables;
                 let tables = tables.total_ns as f64 + tables.count as f64 * exit;
-                let rest = phases.prompt.saturating_sub(Duration::from_nanos(tables as u64));
+                let rest = phases
+                    .prompt
+                    .saturating_sub(Duration::from_nanos(tables as u64));
                 self.add_time(source, life::PROMPT_LESS_TABLES, rest);
             }
             if let Some((took, exits)) = busy {

@@ -1,7 +1,7 @@
 //! Page faults of a deprivileged guest: the shadow's, the copies', or the guest's own.
 
-use super::memory::{Owner, paging, translate};
 use super::copies::Full;
+use super::memory::{Owner, paging, translate};
 use super::{Deprivileged, is_silent};
 use crate::error::{GuestFault, HostError};
 use crate::machine::cpu::Exception;

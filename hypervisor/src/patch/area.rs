@@ -91,7 +91,8 @@ impl Area {
         if self.page(number).is_some() {
             return None;
         }
-        self.pages.resize_with((PATCHES_LEN / PAGE) as usize, || None);
+        self.pages
+            .resize_with((PATCHES_LEN / PAGE) as usize, || None);
         let phys = phys(PATCH_CODE.start + self.known.len() as u64);
         *self.pages.get_mut(number as usize)? = Some(Page {
             phys,

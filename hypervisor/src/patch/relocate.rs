@@ -73,7 +73,12 @@ fn pieces(
             } else if is_call(instruction) {
                 let push = push(instruction.next_ip())?;
                 step(push.len(), Undo::Rsp);
-                let jump = encode(&mut encoder, &as_jump(instruction), at + (here + push.len()) as u64, to)?;
+                let jump = encode(
+                    &mut encoder,
+                    &as_jump(instruction),
+                    at + (here + push.len()) as u64,
+                    to,
+                )?;
                 code.extend(push);
                 code.extend(jump);
             } else {

@@ -118,8 +118,14 @@ pub(super) fn satisfies(shadow: u64, access: Access) -> bool {
         && (shadow & NO_EXECUTE == 0 || !access.execute)
 }
 
+/// Whether two shadow entries are the same, but for what the processor has noted in them.
+pub(super) fn is_same(old: u64, new: u64) -> bool {
+    (old ^ new) & !(ACCESSED | DIRTY) == 0
+}
+
 /// Whether the second shadow entry differs from the first, which is present, in more rights alone.
 pub(super) fn is_upgrade(old: u64, new: u64) -> bool {
+    let old = old & !(ACCESSED | DIRTY);
     let added = new & !old & !NO_EXECUTE | old & !new & NO_EXECUTE;
     let taken = old & !new & !NO_EXECUTE | new & !old & NO_EXECUTE;
     taken == 0 && added & !(WRITE | NO_EXECUTE) == 0
@@ -132,7 +138,7 @@ pub(super) fn conforms(shadow: u64, frame: u64, backing: Backing) -> bool {
         execute: true,
     };
     let most = most.entry(frame, backing);
-    shadow == most || is_upgrade(shadow, most)
+    is_same(shadow, most) || is_upgrade(shadow, most)
 }
 
 /// Whether a shadow leaf that was derived from `old` is right for `new`, too: the same frame, and no

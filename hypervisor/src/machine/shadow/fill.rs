@@ -76,7 +76,7 @@ impl<T: Tables> Shadow<T> {
             let frame = entry::frame(1, value);
             return Ok(Resolution::Refused { frame });
         }
-        match !is_new && self.pool.entry(table, slot) == wanted {
+        match !is_new && derive::is_same(self.pool.entry(table, slot), wanted) {
             // The processor knows something older than the entry: invalidate the address.
             true => self.pool.edit(table, slot, wanted),
             false => self.pool.set(table, slot, wanted),
@@ -102,7 +102,7 @@ impl<T: Tables> Shadow<T> {
             let value = value_of(&self.pool.table(table).key, slot, path);
             let before = self.pool.entry(table, slot);
             let below = self.below(guest, paging, table, slot, value)?;
-            is_new |= self.pool.entry(table, slot) != before;
+            is_new |= !derive::is_same(self.pool.entry(table, slot), before);
             table = below;
         }
         Ok((table, is_new))

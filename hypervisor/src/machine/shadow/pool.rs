@@ -240,7 +240,7 @@ impl<T: Tables> Pool<T> {
         if self.waiting.value(at).is_some() {
             self.edit(id, slot, new);
         } else if old & PRESENT == 0 || (new != 0 && derive::is_upgrade(old, new)) {
-            if old != new {
+            if !derive::is_same(old, new) {
                 self.words.write(at, new);
             }
         } else {

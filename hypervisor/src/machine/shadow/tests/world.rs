@@ -80,8 +80,9 @@ impl Tables for Words {
             _ => value,
         };
         let old = &mut self.words[Self::slot(at)];
-        let is_upgrade =
-            (*old ^ value) & !(W | NX) == 0 && (value & W >= *old & W) && value & NX <= *old & NX;
+        let is_upgrade = (*old ^ value) & !(W | NX | A | D) == 0
+            && (value & W >= *old & W)
+            && value & NX <= *old & NX;
         assert!(*old == 0 || is_upgrade, "store over {old:#x} of {value:#x}");
         *old = value;
         self.stores += 1;
@@ -317,6 +318,7 @@ impl World {
         let seen: Vec<_> = self.memo.pages.iter().filter_map(seen).collect();
         for (page, leaf) in seen {
             self.tlb.entry(page).or_insert(leaf);
+            self.mark(root, page);
         }
     }
 
@@ -346,11 +348,23 @@ impl World {
             if entry & (P | U) != P | U {
                 return None;
             }
-            assert_eq!(entry & 0xfff, P | W | U, "an upper entry");
+            assert_eq!(entry & 0xfff & !A, P | W | U, "an upper entry");
             table = entry & 0x000f_ffff_ffff_f000;
         }
         let leaf = pool.read(table + (page >> 12) % 512 * 8);
-        (leaf & (P | U) == P | U).then_some(leaf)
+        (leaf & (P | U) == P | U).then_some(leaf & !(A | D))
+    }
+
+    /// The processor notes in the shadow's entries that it has used them.
+    fn mark(&mut self, root: u64, page: u64) {
+        let words = &mut self.shadow.words_mut().words;
+        let mut table = root;
+        for shift in [39, 30, 21, 12] {
+            let entry = &mut words[Words::slot(table + (page >> shift) % 512 * 8)];
+            let is_written = shift == 12 && *entry & W != 0;
+            *entry |= if is_written { A | D } else { A };
+            table = *entry & 0x000f_ffff_ffff_f000;
+        }
     }
 
     /// The first thing that the processor remembers and must not.
