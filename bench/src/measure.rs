@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
+use hypervisor::FastTraps;
 
 use crate::columns::MODES;
 use crate::error::BenchError;
@@ -12,7 +13,7 @@ use crate::floor::{self, KvmOn, Platform};
 use crate::goals::goals;
 use crate::host::HostInfo;
 use crate::life::{self, Program};
-use crate::micro::{self, MicroRow, Outcome, Yardstick};
+use crate::micro::{self, Line, MicroRow, Outcome, Yardstick};
 use crate::options::{Effort, Options};
 use crate::progress::Progress;
 use crate::report::{Bare, Cell, Conditions, Extra, Figure, Report, Row, SCHEMA};
@@ -142,6 +143,9 @@ impl Run<'_> {
                     mode.name()
                 ));
                 self.guest(mode)?;
+                if mode == Mode::Trap {
+                    self.fast()?;
+                }
             }
         }
         steps.next("booting and closing virtual machines");
@@ -211,32 +215,54 @@ impl Run<'_> {
         }
         let lines = micro::run(mode, &names, self.effort.samples, None, &self.watch)?.lines;
         for name in names {
-            let pool = self.pool(Source::Guest(mode), name);
-            match lines
-                .iter()
-                .find(|line| line.row == name)
-                .map(|line| &line.outcome)
-            {
-                Some(Outcome::Measured {
-                    n, exits, ticks, ..
-                }) => {
-                    let n = *n as f64;
-                    pool.add_exits(*exits as f64, n * ticks.len() as f64);
-                    pool.cycles
-                        .extend(ticks.iter().map(|ticks| *ticks as f64 / n));
-                }
-                Some(Outcome::Absent) => pool.missing = Some(Cell::Absent),
-                Some(Outcome::Failed(why)) => {
-                    pool.missing = Some(Cell::Failed { why: why.clone() })
-                }
-                None => {
-                    pool.missing = Some(Cell::Failed {
-                        why: "the guest left it out".into(),
-                    })
-                }
+            self.add_line(Source::Guest(mode), name, of_row(&lines, name));
+        }
+        Ok(())
+    }
+
+    /// The rows of mode `trap` in which the monitor handles traps by itself.
+    fn fast(&mut self) -> Result<(), BenchError> {
+        let wanted = micro::FAST_ROWS.iter();
+        let wanted: Vec<_> = wanted.filter(|row| self.options.wants(row.name)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut config = micro::kernel(Mode::Trap);
+        config.fast_traps = FastTraps::On;
+        let names: Vec<_> = wanted.iter().map(|row| row.of).collect();
+        let ran = micro::run_as(config, &names, self.effort.samples, None, &self.watch)?;
+        for row in wanted {
+            self.add_line(
+                Source::Guest(Mode::Trap),
+                row.name,
+                of_row(&ran.lines, row.of),
+            );
+            for mode in MODES.iter().filter(|mode| **mode != Mode::Trap) {
+                self.pool(Source::Guest(*mode), row.name).missing = Some(Cell::Absent);
             }
         }
         Ok(())
+    }
+
+    fn add_line(&mut self, source: Source, name: &'static str, outcome: Option<&Outcome>) {
+        let pool = self.pool(source, name);
+        match outcome {
+            Some(Outcome::Measured {
+                n, exits, ticks, ..
+            }) => {
+                let n = *n as f64;
+                pool.add_exits(*exits as f64, n * ticks.len() as f64);
+                pool.cycles
+                    .extend(ticks.iter().map(|ticks| *ticks as f64 / n));
+            }
+            Some(Outcome::Absent) => pool.missing = Some(Cell::Absent),
+            Some(Outcome::Failed(why)) => pool.missing = Some(Cell::Failed { why: why.clone() }),
+            None => {
+                pool.missing = Some(Cell::Failed {
+                    why: "the guest left it out".into(),
+                })
+            }
+        }
     }
 
     fn add_time(&mut self, source: Source, row: &'static str, took: Duration) {
@@ -406,7 +432,10 @@ impl Run<'_> {
             };
             self.row(row.name, row.about, &bare)
         });
-        micro.chain(lives).collect()
+        let fast = micro::FAST_ROWS.iter();
+        let fast = fast.filter(|row| self.options.wants(row.name));
+        let fast = fast.map(|row| self.row(row.name, row.about, &|_| None));
+        micro.chain(fast).chain(lives).collect()
     }
 
     fn row(
@@ -432,6 +461,12 @@ impl Run<'_> {
             cell,
         }
     }
+}
+
+/// What the guest found of a row.
+fn of_row<'a>(lines: &'a [Line], name: &str) -> Option<&'a Outcome> {
+    let line = lines.iter().find(|line| line.row == name);
+    line.map(|line| &line.outcome)
 }
 
 #[cfg(test)]

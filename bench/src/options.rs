@@ -21,7 +21,9 @@ pub struct Options {
 /// The names of all rows, in the order of a report.
 pub fn row_names() -> Vec<&'static str> {
     let micro = micro::ROWS.iter().map(|row| row.name);
-    micro.chain(life::ROWS.iter().map(|row| row.name)).collect()
+    let fast = micro::FAST_ROWS.iter().map(|row| row.name);
+    let lives = life::ROWS.iter().map(|row| row.name);
+    micro.chain(fast).chain(lives).collect()
 }
 
 /// How often each thing is done.

@@ -41,6 +41,12 @@ pub enum HostError {
         /// Why not.
         source: io::Error,
     },
+    /// A page that Paravane keeps for itself is not in the virtual machine: a bug.
+    #[error("the virtual machine lacks {what}: this is a bug of Paravane's, please report it")]
+    Missing {
+        /// Which page, or pages.
+        what: &'static str,
+    },
     /// The memory size is not one that a guest can run in.
     #[error(
         "{bytes} bytes of guest memory: use --mem with a multiple of 4 KiB between 8M and 256G"

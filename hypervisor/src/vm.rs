@@ -207,6 +207,7 @@ impl Vm {
                         shared: installed.shared,
                         cpuid: cpuid.clone(),
                         kind: found,
+                        fast_traps,
                         patch: (config.mode == Mode::Patch)
                             .then(|| (config.patch, functions(config.patch, &config.image))),
                         text: start.text,
@@ -225,8 +226,9 @@ impl Vm {
             vcpu.set_lapic(&apic).map_err(&fail)?;
         }
 
-        let shared =
-            Shared::new(&memory, installed.shared).ok_or(HostError::MemorySize { bytes: 0 })?;
+        let shared = Shared::new(&memory, installed.shared).ok_or(HostError::Missing {
+            what: "the shared page",
+        })?;
         shared.start(ClockScale::new(tsc_khz, processor::time_stamp(&vcpu)?).unwrap_or_default());
         let input = Input::default();
         Ok(Self {

@@ -35,8 +35,19 @@ pub fn run(
     operations: Option<u64>,
     watch: &Watch,
 ) -> Result<Ran, BenchError> {
+    run_as(kernel(mode), rows, samples, operations, watch)
+}
+
+/// The same, in a virtual machine of this configuration.
+pub fn run_as(
+    mut config: Config,
+    rows: &[&str],
+    samples: usize,
+    operations: Option<u64>,
+    watch: &Watch,
+) -> Result<Ran, BenchError> {
+    let mode = config.mode;
     let operations = operations.map_or_else(|| "auto".to_owned(), |n| n.to_string());
-    let mut config = kernel(mode);
     config.command_line = format!(
         "quiet run='bench rows={} samples={samples} iterations={operations}'",
         rows.join(",")

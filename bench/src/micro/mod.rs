@@ -8,6 +8,6 @@ mod lines;
 mod rows;
 
 pub use counts::count;
-pub use guest::{kernel, run};
-pub use lines::Outcome;
-pub use rows::{MicroRow, ROWS, Yardstick};
+pub use guest::{kernel, run, run_as};
+pub use lines::{Line, Outcome};
+pub use rows::{FAST_ROWS, MicroRow, ROWS, Yardstick};

@@ -271,6 +271,31 @@ pub const ROWS: &[MicroRow] = {
     ]
 };
 
+/// A row of mode `trap` alone: one of [`ROWS`] again, with the monitor handling the trap by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct FastRow {
+    /// Its name.
+    pub name: &'static str,
+    /// What one operation is.
+    pub about: &'static str,
+    /// The row that it is.
+    pub of: &'static str,
+}
+
+/// Every such row: `paravane run --fast-traps on`.
+pub const FAST_ROWS: &[FastRow] = &[
+    FastRow {
+        name: "cli_fast",
+        about: "CLI, and a NOP, with --fast-traps on",
+        of: "cli",
+    },
+    FastRow {
+        name: "sti_fast",
+        about: "STI, interrupts being on, and a NOP, with --fast-traps on",
+        of: "sti",
+    },
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,10 +42,10 @@ impl Vm {
         };
         let flags = guest.real_flags(interrupts);
         // The real flags are the kernel's own then, and it is not stepped.
-        let fast = match guest.kind {
-            _ if guest.view() == View::User || flags & flag::TF != 0 => 0,
-            KvmKind::Software => layout::FAST_CLI,
-            KvmKind::Hardware => layout::FAST_BOTH,
+        let fast = match guest.fast {
+            0 => None,
+            _ if guest.view() == View::User || flags & flag::TF != 0 => Some(0),
+            fast => Some(fast),
         };
         let mut entry = frame::resume(&self.memory, rip, flags, rsp, fast)?;
         edits.list.extend(guest.flag_edits());

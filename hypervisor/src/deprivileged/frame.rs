@@ -66,7 +66,8 @@ pub struct Entry {
 }
 
 /// Have the monitor go on with the guest: at `rip`, with these flags and this stack. `fast`: which of
-/// the guest's traps it may handle by itself from there on (see [`layout::FAST`]).
+/// the guest's traps it may handle by itself from there on (see [`layout::FAST`]);
+/// `None` where it never does.
 ///
 /// # Errors
 /// [`HostError`], when the monitor's pages cannot be written.
@@ -75,9 +76,11 @@ pub fn resume(
     rip: u64,
     rflags: u64,
     rsp: u64,
-    fast: u32,
+    fast: Option<u32>,
 ) -> Result<Entry, HostError> {
-    memory.put(layout::phys(FRAME_PAGE) + FAST, &fast.to_le_bytes())?;
+    if let Some(fast) = fast {
+        memory.put(layout::phys(FRAME_PAGE) + FAST, &fast.to_le_bytes())?;
+    }
     let words = [
         rip,
         u64::from(USER_CS),

@@ -224,12 +224,14 @@ impl PoolWords {
     /// The pool of a machine.
     ///
     /// # Errors
-    /// [`HostError::MemorySize`] when the machine has none.
+    /// [`HostError::Missing`] when the machine has none.
     pub fn new(memory: &Memory) -> Result<Self, HostError> {
         memory
             .words(layout::REGION)
             .map(Self)
-            .ok_or(HostError::MemorySize { bytes: 0 })
+            .ok_or(HostError::Missing {
+                what: "the pool of shadow page tables",
+            })
     }
 }
 

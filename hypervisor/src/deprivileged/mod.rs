@@ -73,6 +73,8 @@ pub struct Deprivileged {
     was_in_area: bool,
     /// The kind of KVM.
     kind: KvmKind,
+    /// Which of the kernel's traps the monitor may handle (`layout::FAST`).
+    fast: u32,
     /// The virtual interrupt flag that patched code uses.
     flag: Flag,
     /// Mode `patch`.
@@ -96,6 +98,8 @@ pub struct Start {
     pub cpuid: CpuId,
     /// The kind of KVM.
     pub kind: KvmKind,
+    /// Whether the monitor handles CLI and STI of the kernel.
+    pub fast_traps: bool,
     /// In mode `patch`: when sites are patched, and the addresses of the image's functions.
     pub patch: Option<(Policy, Vec<u64>)>,
     /// Guest-physical ranges of frames with the image's code, where nobody may write.
@@ -141,6 +145,11 @@ impl Deprivileged {
             was_in_area: false,
             stays_at: None,
             kind: start.kind,
+            fast: match (start.fast_traps, start.kind) {
+                (false, _) => 0,
+                (true, KvmKind::Software) => layout::FAST_CLI,
+                (true, KvmKind::Hardware) => layout::FAST_BOTH,
+            },
             flag: Flag::default(),
             patching: start
                 .patch
@@ -155,7 +164,9 @@ impl Deprivileged {
     /// [`HostError`], when there is none.
     pub fn first_root(&mut self, memory: &Memory) -> Result<u64, HostError> {
         let root = self.select(memory);
-        self.root = root.map_err(|Full| HostError::MemorySize { bytes: 0 })?;
+        self.root = root.map_err(|Full| HostError::Missing {
+            what: "room for shadow page tables",
+        })?;
         Ok(self.root)
     }
 
