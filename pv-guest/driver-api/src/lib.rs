@@ -1,0 +1,22 @@
+//! The seam between a driver and whoever hosts it. Drivers and the kernel both use this crate; it
+//! names neither, and does nothing itself.
+//!
+//! - [`Env`]: what a driver may ask for: memory that a device reaches ([`Dma`]), registers
+//!   ([`Mmio`]), interrupts in two halves ([`Halves`]), a [`Lock`], [`Waiters`], and a log;
+//! - the classes, one trait each: [`BlockDevice`], [`RandomSource`].
+//!
+//! Everything here is safe to call, so a driver forbids `unsafe_code` and can be hosted built in, as
+//! a module, or as a user's process: its host alone vouches for memory and registers.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod block;
+mod env;
+mod random;
+
+pub use block::{BlockDevice, BlockError, BlockInfo, Completion, Operation, Refused, Request};
+pub use block::{ID_BYTES, SECTOR_SIZE};
+pub use env::{Dma, Env, EnvError, Halves, Lock, Mmio, Waiters};
+pub use random::{RandomError, RandomSource};
