@@ -8,6 +8,8 @@ fn main() -> Result<(), guest_build::BuildError> {
     let workspace = here.join("../..");
     let inputs = [
         kernel.join("src"),
+        kernel.join("driver-api"),
+        kernel.join("drivers"),
         kernel.join("runtime"),
         kernel.join("pv-runtime"),
         kernel.join("image-native"),

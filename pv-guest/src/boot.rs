@@ -6,7 +6,7 @@ use hypercall_abi::{CallError, Vector, layout};
 use spin::Once;
 
 use crate::command_line::Options;
-use crate::{console, hooks, irq, mm, power, println, sched, shell, status};
+use crate::{console, dev, hooks, irq, mm, power, println, sched, shell, status};
 
 static INFO: Once<&'static BootInfo> = Once::new();
 
@@ -51,22 +51,24 @@ fn register_interrupts() {
 
 /// The first thread: greet, and become the shell.
 fn main() {
-    let options = options();
+    let line = command_line();
+    let options = Options::parse(line);
     if !options.is_quiet {
         greet();
     }
+    dev::find(line);
     match options.run {
         Some(script) => shell::run_script(script),
         None => shell::run_interactive(),
     }
 }
 
-/// The command line's options; none when it is no text.
-fn options() -> Options<'static> {
+/// The command line; empty when it is no text.
+fn command_line() -> &'static str {
     let line = info()
         .and_then(|info| mm::boot_bytes(info, info.command_line))
         .and_then(|bytes| core::str::from_utf8(bytes).ok());
-    Options::parse(line.unwrap_or_default())
+    line.unwrap_or_default()
 }
 
 fn greet() {

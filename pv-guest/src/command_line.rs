@@ -1,7 +1,8 @@
 //! The kernel's command line: options that whoever started the virtual machine chose.
 //!
 //! - `run='mem; poweroff 3'`: the shell runs these commands instead of asking, and then powers off;
-//! - `quiet`: no greeting.
+//! - `quiet`: no greeting;
+//! - `virtio_mmio.device=<size>@<base>:<irq>`: a device, read by `dev::find`.
 //!
 //! Options that the kernel does not know are for others, and left alone.
 

@@ -4,7 +4,10 @@
 //! memory over ([`mm`]), the processor ([`hooks`], [`trap`], [`irq`]) and then becomes the first
 //! thread ([`sched`]), which greets and runs the [`shell`] on the [`console`].
 //!
-//! Only `hooks`, `arch` and `mm` may be unsafe. The kernel runs on one virtual processor: with
+//! Devices other than the hooks' own are in [`dev`]: named on the command line, driven by crates
+//! that know neither this kernel nor its unsafe rooms.
+//!
+//! Only `hooks`, `arch`, `mm` and `dev::raw` may be unsafe. The kernel runs on one virtual processor: with
 //! interrupts off, nothing else runs.
 #![no_std]
 #![deny(unsafe_code)]
@@ -34,6 +37,7 @@ pub mod time;
 
 pub mod bench;
 pub mod console;
+pub mod dev;
 pub mod panic;
 pub mod power;
 pub mod shell;

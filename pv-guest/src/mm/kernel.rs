@@ -137,6 +137,14 @@ pub fn map_mmio(phys: u64, len: u64) -> u64 {
     }
 }
 
+/// As [`map_mmio`], for registers that somebody named at run time.
+///
+/// # Errors
+/// [`MapError`] when no room or no frame is left.
+pub fn try_map_mmio(phys: u64, len: u64) -> Result<u64, MapError> {
+    map_foreign(phys, len, Access::Device)
+}
+
 /// Map memory that is not the guest's own, cached, and return its address: the page that is shared
 /// with the hypervisor. It stays mapped.
 ///

@@ -31,7 +31,9 @@ pub use entry::Entry;
 pub use error::MapError;
 pub use heap::{HeapUse, heap_use};
 pub use image::{Image, image};
-pub use kernel::{Root, map, map_mmio, map_shared, root, translate, unmap};
+pub use kernel::{Root, map, map_mmio, map_shared, root, translate, try_map_mmio, unmap};
+#[cfg(test)]
+pub(crate) use spans::tests::empty_info;
 pub use tables::Access;
 
 /// The first thread stack's slot.

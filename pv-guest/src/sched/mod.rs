@@ -206,6 +206,22 @@ pub(crate) fn wake_from(list: &SpinLock<List>, most: usize) {
     });
 }
 
+/// Let the first thread of a list run next, ahead of all that are ready, and soon: when the
+/// interrupt is over.
+pub(crate) fn wake_ahead(list: &SpinLock<List>) {
+    let mut list = list.lock();
+    if list.is_empty() {
+        return;
+    }
+    with_scheduler(|s| {
+        s.wake(|policy| {
+            if policy.wake_first_ahead(&mut list) {
+                MUST_SWITCH.store(true, Ordering::Relaxed);
+            }
+        });
+    });
+}
+
 /// Who runs now. Takes no lock.
 pub fn current() -> ThreadId {
     let index = CURRENT_SLOT.load(Ordering::Relaxed) as usize;

@@ -107,6 +107,16 @@ impl Policy {
         first.map(|slot| self.make_ready(slot)).is_some()
     }
 
+    /// Make the first thread of a list the next to run; `false` when nobody is in it.
+    pub fn wake_first_ahead(&mut self, list: &mut List) -> bool {
+        let Some(slot) = list.pop_front(&mut self.links) else {
+            return false;
+        };
+        self.thread_mut(slot).state = State::Ready;
+        self.ready.insert(&mut self.links, slot, |_| true);
+        true
+    }
+
     /// Make every thread ready whose time has come.
     pub fn wake_sleepers(&mut self, now: u64) {
         while self.earliest().is_some_and(|at| at <= now) {

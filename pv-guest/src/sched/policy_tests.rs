@@ -25,6 +25,18 @@ fn threads_take_turns() {
 }
 
 #[test]
+fn who_is_woken_ahead_runs_next_and_then_takes_turns() {
+    let (mut policy, _) = table(3);
+    let _ = policy.give_way();
+    let mut list = List::new();
+    assert!(!policy.wake_first_ahead(&mut list));
+    let _ = policy.wait_in(&mut list);
+    assert!(policy.wake_first_ahead(&mut list));
+    let order: Vec<_> = (0..4).map(|_| yields(&mut policy)).collect();
+    assert_eq!(order, [1, 3, 2, 1]);
+}
+
+#[test]
 fn a_lone_thread_keeps_the_processor() {
     let (mut policy, ids) = table(1);
     let _ = policy.give_way();

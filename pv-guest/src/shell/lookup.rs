@@ -1,6 +1,6 @@
 //! Commands by name, family by family.
 
-use super::{CommandError, basic, fault, info, selftest};
+use super::{CommandError, basic, device, disk, fault, info, selftest};
 
 /// A command of the shell.
 pub struct Command {
@@ -15,9 +15,11 @@ pub struct Command {
 }
 
 /// The families of commands, in the order that `help` lists them.
-const FAMILIES: [&[Command]; 4] = [
+const FAMILIES: [&[Command]; 6] = [
     info::COMMANDS,
     basic::COMMANDS,
+    device::COMMANDS,
+    disk::COMMANDS,
     fault::COMMANDS,
     selftest::COMMANDS,
 ];

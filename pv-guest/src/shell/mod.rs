@@ -1,12 +1,16 @@
 //! The shell: commands typed on the console, or given on the kernel's command line.
 
 mod basic;
+mod device;
+mod disk;
 mod fault;
 mod info;
 mod lookup;
 mod selftest;
 
 use core::fmt;
+
+use driver_api::{BlockError, RandomError};
 
 use crate::console::{self, Editor, Outcome};
 use crate::{power, print, println, status, text};
@@ -24,6 +28,16 @@ pub enum CommandError<'a> {
     Failed(u32),
     /// The command went on where it should have ended.
     Survived,
+    /// There is no such device.
+    NoDevice(&'static str),
+    /// There is no memory for it.
+    NoMemory,
+    /// A disk did not do it.
+    Disk(BlockError),
+    /// A source of randomness did not do it.
+    Random(RandomError),
+    /// A sector holds something else.
+    Differs(u64),
 }
 
 impl fmt::Display for CommandError<'_> {
@@ -33,6 +47,11 @@ impl fmt::Display for CommandError<'_> {
             Self::Usage(usage) => write!(f, "usage: {usage}"),
             Self::Failed(count) => write!(f, "{count} checks failed"),
             Self::Survived => f.write_str("nothing happened"),
+            Self::NoDevice(class) => write!(f, "there is no such {class}"),
+            Self::NoMemory => f.write_str("no memory is left"),
+            Self::Disk(error) => write!(f, "{error}"),
+            Self::Random(error) => write!(f, "{error}"),
+            Self::Differs(sector) => write!(f, "sector {sector} differs"),
         }
     }
 }
@@ -137,6 +156,19 @@ mod tests {
             "sleep x",
             "fault",
             "fault us",
+            "disk x",
+            "disk read",
+            "disk read 0",
+            "disk read 0 0",
+            "disk read -1 1",
+            "disk read 0 4294967296",
+            "disk read 0 1 1",
+            "disk write 0 1",
+            "disk verify 0 1 x",
+            "disk flush 1",
+            "random",
+            "random 0",
+            "random 65537",
         ] {
             let result = execute(command);
             assert!(matches!(result, Err(CommandError::Usage(_))), "{command}");
@@ -144,11 +176,38 @@ mod tests {
     }
 
     #[test]
+    fn without_a_device_its_commands_say_so() {
+        for command in [
+            "disk read 0 1",
+            "disk flush",
+            "disk verify 0 1 7",
+            "disk disk3 flush",
+        ] {
+            assert_eq!(execute(command), Err(CommandError::NoDevice("disk")));
+        }
+        let none = Err(CommandError::NoDevice("source of randomness"));
+        assert_eq!(execute("random 8"), none);
+        assert_eq!(execute("disk"), Ok(()));
+        assert_eq!(fake::output(), b"no disks\n");
+    }
+
+    #[test]
+    fn the_device_tree_has_what_every_machine_has() {
+        execute("lsdev").unwrap();
+        let shown = std::string::String::from_utf8(fake::output()).unwrap();
+        let lines: std::vec::Vec<_> = shown.lines().collect();
+        assert!(lines[1].starts_with("platform"), "{shown}");
+        assert!(lines[2].starts_with("  console") && lines[2].contains("0x28"));
+        assert!(lines[3].starts_with("  timer") && lines[3].contains("0x30"));
+    }
+
+    #[test]
     fn every_command_is_found_and_listed() {
         execute("help").unwrap();
         let shown = std::string::String::from_utf8(fake::output()).unwrap();
         for name in [
-            "help", "mem", "threads", "uptime", "fault", "bench", "echo", "sleep",
+            "help", "mem", "threads", "uptime", "fault", "bench", "echo", "sleep", "lsdev", "disk",
+            "random",
         ] {
             assert!(find(name).is_some() && shown.contains(name), "{name}");
         }

@@ -35,6 +35,12 @@ impl WaitQueue {
         sched::wake_from(&self.waiters, 1);
     }
 
+    /// Wake the thread that has waited longest, and let it run as soon as the interrupt is over:
+    /// for the one that works for interrupt handlers.
+    pub(crate) fn wake_ahead(&self) {
+        sched::wake_ahead(&self.waiters);
+    }
+
     /// Wake every thread that waits. Interrupt handlers may call this.
     pub fn wake_all(&self) {
         sched::wake_from(&self.waiters, usize::MAX);

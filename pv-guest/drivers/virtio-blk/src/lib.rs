@@ -20,6 +20,7 @@ mod request;
 mod wire;
 
 pub use disk::Disk;
+pub use wire::FEATURES;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,15 @@ pub const F_DISCARD: u64 = 1 << 13;
 /// Feature: sectors can be zeroed.
 pub const F_WRITE_ZEROES: u64 = 1 << 14;
 
+/// The names of these features, for people.
+pub const FEATURES: &[(u64, &str)] = &[
+    (F_RO, "ro"),
+    (F_FLUSH, "flush"),
+    (F_MQ, "mq"),
+    (F_DISCARD, "discard"),
+    (F_WRITE_ZEROES, "write-zeroes"),
+];
+
 /// Offset in the configuration: sectors, 64 bits.
 pub const CONFIG_CAPACITY: u64 = 0;
 /// Offset in the configuration: the word whose upper half is the number of queues.

@@ -63,6 +63,13 @@ pub const F_EVENT_IDX: u64 = 1 << 29;
 /// Feature: the device follows virtio 1.0 or later.
 pub const F_VERSION_1: u64 = 1 << 32;
 
+/// The names of these features, for people.
+pub const FEATURES: &[(u64, &str)] = &[
+    (F_INDIRECT_DESC, "indirect-desc"),
+    (F_EVENT_IDX, "event-idx"),
+    (F_VERSION_1, "version-1"),
+];
+
 /// A descriptor goes on in another one.
 pub const DESC_NEXT: u16 = 1;
 /// The device writes a descriptor's bytes.

@@ -1,7 +1,14 @@
 //! Interrupt handlers by vector: the top halves. Called by `trap`, with interrupts off.
+//!
+//! A device of the kernel's own registers a function. A driver attaches [`Halves`]: its top half
+//! runs here, its bottom half in the thread of `bottom`.
 
+mod bottom;
+
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use driver_api::{EnvError, Halves};
 use hypercall_abi::{Vector, layout};
 use spin::Once;
 
@@ -13,21 +20,55 @@ pub type Handler = fn();
 /// How many vectors a guest may use.
 const VECTORS: usize = (Vector::LAST - Vector::FIRST) as usize + 1;
 
-static HANDLERS: [Once<Handler>; VECTORS] = [const { Once::new() }; VECTORS];
+/// Who handles a vector.
+enum Entry {
+    Handler(Handler),
+    Halves(Arc<dyn Halves>),
+}
+
+static HANDLERS: [Once<Entry>; VECTORS] = [const { Once::new() }; VECTORS];
 static COUNTS: [AtomicU64; VECTORS] = [const { AtomicU64::new(0) }; VECTORS];
 static UNHANDLED: AtomicU64 = AtomicU64::new(0);
 static ARRIVED_AT: AtomicU64 = AtomicU64::new(0);
 
 /// Name the handler of a vector. The first one named stays; `false` when there was one already.
 pub fn register(vector: Vector, handler: Handler) -> bool {
+    enter(vector, Entry::Handler(handler))
+}
+
+/// Let a driver handle a vector.
+///
+/// # Errors
+/// [`EnvError`] for a vector that a device must not have, or when somebody else has it.
+pub fn attach(number: u8, halves: Arc<dyn Halves>) -> Result<(), EnvError> {
+    let vector = Vector::new(number).filter(|_| number != layout::SPURIOUS_VECTOR);
+    let vector = vector.ok_or(EnvError::BadVector(number))?;
+    bottom::prepare().map_err(|_| EnvError::NoThread)?;
+    let is_new = enter(vector, Entry::Halves(halves));
+    is_new.then_some(()).ok_or(EnvError::VectorInUse(number))
+}
+
+fn enter(vector: Vector, entry: Entry) -> bool {
     let mut is_new = false;
     if let Some(place) = HANDLERS.get(index(vector)) {
         place.call_once(|| {
             is_new = true;
-            handler
+            entry
         });
     }
     is_new
+}
+
+/// How often the bottom half of a vector has run.
+pub fn bottoms(vector: Vector) -> u64 {
+    bottom::count(index(vector))
+}
+
+/// Run the bottom half of a place, with interrupts on.
+fn run_bottom(place: usize) {
+    if let Some(Entry::Halves(halves)) = HANDLERS.get(place).and_then(Once::get) {
+        halves.bottom();
+    }
 }
 
 /// How often a vector has arrived.
@@ -61,8 +102,13 @@ pub(crate) fn dispatch(number: u8) {
     if let Some(count) = place.and_then(|at| COUNTS.get(at)) {
         bump(count);
     }
-    match place.and_then(|at| HANDLERS.get(at)).and_then(Once::get) {
-        Some(handler) => handler(),
+    let Some(place) = place else {
+        return bump(&UNHANDLED);
+    };
+    match HANDLERS.get(place).and_then(Once::get) {
+        Some(Entry::Handler(handler)) => handler(),
+        Some(Entry::Halves(halves)) if halves.top() => bottom::raise(place),
+        Some(Entry::Halves(_)) => {}
         None => bump(&UNHANDLED),
     }
 }
@@ -92,6 +138,44 @@ mod tests {
         dispatch(0x2a);
         assert_eq!(SEEN.load(Ordering::Relaxed), 1);
         assert_eq!(count(vector), 1);
+    }
+
+    struct Counted(AtomicU64, AtomicU64, bool);
+
+    impl Halves for Counted {
+        fn top(&self) -> bool {
+            bump(&self.0);
+            self.2
+        }
+        fn bottom(&self) {
+            bump(&self.1);
+        }
+    }
+
+    #[test]
+    fn the_top_half_decides_whether_there_is_a_bottom_half() {
+        let counts = |halves: &Counted| {
+            let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+            (count(&halves.0), count(&halves.1))
+        };
+        for (number, wants_bottom) in [(0x2cu8, true), (0x2d, false)] {
+            let vector = Vector::new(number).unwrap();
+            let halves = Arc::new(Counted(AtomicU64::new(0), AtomicU64::new(0), wants_bottom));
+            assert!(enter(vector, Entry::Halves(halves.clone())));
+            dispatch(number);
+            assert_eq!(counts(&halves), (1, 0));
+            run_bottom(index(vector));
+            assert_eq!(counts(&halves), (1, 1));
+        }
+    }
+
+    #[test]
+    fn a_driver_gets_no_vector_of_somebody_else_s() {
+        let halves = || Arc::new(Counted(AtomicU64::new(0), AtomicU64::new(0), false));
+        for number in [0x1f, 0x40, layout::SPURIOUS_VECTOR] {
+            let result = attach(number, halves());
+            assert_eq!(result, Err(EnvError::BadVector(number)));
+        }
     }
 
     #[test]

@@ -1,0 +1,324 @@
+//! `disk`: commands on disks, for people and for tests of the driver.
+
+use alloc::vec::Vec;
+
+use driver_api::{BlockError, Dma, ID_BYTES, Operation, Request, SECTOR_SIZE};
+
+use super::{Command, CommandError};
+use crate::dev::block::{self, Finished};
+use crate::dev::{self, Disk, DmaMemory};
+use crate::text::words;
+use crate::{print, println};
+
+const USAGE: &str = "disk [diskN] [read SECTOR COUNT | write SECTOR COUNT SEED | \
+                     verify SECTOR COUNT SEED | flush]";
+
+/// Sectors of a request.
+const CHUNK: u32 = 16;
+/// Requests under way at once.
+const WINDOW: u64 = 32;
+
+pub const COMMANDS: &[Command] = &[Command {
+    name: "disk",
+    args: "[diskN] [read | write | verify | flush]",
+    about: "list disks, or use one: SECTOR COUNT, and a SEED to write or verify a pattern",
+    run: disk,
+}];
+
+/// What is to be done with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    List,
+    Read(Sectors),
+    Write(Sectors, u64),
+    Verify(Sectors, u64),
+    Flush,
+}
+
+/// Adjacent sectors, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sectors {
+    first: u64,
+    count: u32,
+}
+
+fn disk(args: &str) -> Result<(), CommandError<'_>> {
+    let (number, task) = parse(args).ok_or(CommandError::Usage(USAGE))?;
+    if task == Task::List {
+        return list();
+    }
+    let disk = dev::disk(number).ok_or(CommandError::NoDevice("disk"))?;
+    match task {
+        Task::List => Ok(()),
+        Task::Read(sectors) => read(&disk, sectors),
+        Task::Write(sectors, seed) => write(&disk, sectors, seed),
+        Task::Verify(sectors, seed) => verify(&disk, sectors, seed),
+        Task::Flush => flush(&disk),
+    }
+}
+
+/// The disk's number, and the task.
+fn parse(args: &str) -> Option<(usize, Task)> {
+    let mut words: Vec<&str> = words(args).collect();
+    let named = words.first().and_then(|word| word.strip_prefix("disk"));
+    let number = named.map(str::parse).transpose().ok()?;
+    if number.is_some() {
+        words.remove(0);
+    }
+    let sectors = |first: &str, count: &str| {
+        let (first, count) = (first.parse().ok()?, count.parse().ok()?);
+        (count > 0).then_some(Sectors { first, count })
+    };
+    let task = match *words {
+        [] if number.is_none() => Task::List,
+        ["read", first, count] => Task::Read(sectors(first, count)?),
+        ["write", first, count, seed] => Task::Write(sectors(first, count)?, seed.parse().ok()?),
+        ["verify", first, count, seed] => Task::Verify(sectors(first, count)?, seed.parse().ok()?),
+        ["flush"] => Task::Flush,
+        _ => return None,
+    };
+    Some((number.unwrap_or(0), task))
+}
+
+fn list() -> Result<(), CommandError<'static>> {
+    let mut number = 0;
+    while let Some(disk) = dev::disk(number) {
+        let info = disk.info();
+        print!(
+            "disk{number}  {} sectors, depth {}",
+            info.sectors, info.depth
+        );
+        if info.is_read_only {
+            print!(", read-only");
+        }
+        match name_of(&disk) {
+            Ok(name) => println!(", id {}", name.escape_ascii()),
+            Err(error) => println!(", no id: {error}"),
+        }
+        number += 1;
+    }
+    if number == 0 {
+        println!("no disks");
+    }
+    Ok(())
+}
+
+/// The disk's own name, without the zeros behind it.
+fn name_of(disk: &Disk) -> Result<Vec<u8>, CommandError<'static>> {
+    let request = with_buffer(Operation::GetId, 0, 1)?;
+    let done = block::run_one(disk, request).map_err(CommandError::Disk)?;
+    let mut name = alloc::vec![0; ID_BYTES];
+    if let Some(buffer) = &done.buffer {
+        buffer.read(0, &mut name);
+    }
+    let end = name.iter().position(|byte| *byte == 0);
+    name.truncate(end.unwrap_or(ID_BYTES));
+    Ok(name)
+}
+
+fn with_buffer(
+    operation: Operation,
+    sector: u64,
+    count: u32,
+) -> Result<Request<DmaMemory>, CommandError<'static>> {
+    block::with_buffer(operation, sector, count).map_err(|_| CommandError::NoMemory)
+}
+
+fn read(disk: &Disk, sectors: Sectors) -> Result<(), CommandError<'static>> {
+    let mut hash = Fnv::new();
+    let mut start = [0; 16];
+    transfer(
+        disk,
+        Operation::Read,
+        sectors,
+        |_| (),
+        |sector, bytes| {
+            if sector == sectors.first {
+                start
+                    .iter_mut()
+                    .zip(bytes)
+                    .for_each(|(to, from)| *to = *from);
+            }
+            hash.add(bytes);
+            Ok(())
+        },
+    )?;
+    let count = sectors.count;
+    println!("{count} sectors, FNV-1a {:016x}", hash.0);
+    print!("{:08x} ", sectors.first.saturating_mul(SECTOR_SIZE as u64));
+    start.iter().for_each(|byte| print!(" {byte:02x}"));
+    println!();
+    Ok(())
+}
+
+fn write(disk: &Disk, sectors: Sectors, seed: u64) -> Result<(), CommandError<'static>> {
+    let fill = |request: &Request<DmaMemory>| {
+        let Some(buffer) = &request.buffer else {
+            return;
+        };
+        for index in 0..request.count {
+            let bytes = pattern(request.sector + u64::from(index), seed);
+            buffer.write(index as usize * SECTOR_SIZE, &bytes);
+        }
+    };
+    transfer(disk, Operation::Write, sectors, fill, |_, _| Ok(()))?;
+    println!("{} sectors written", sectors.count);
+    Ok(())
+}
+
+fn verify(disk: &Disk, sectors: Sectors, seed: u64) -> Result<(), CommandError<'static>> {
+    transfer(
+        disk,
+        Operation::Read,
+        sectors,
+        |_| (),
+        |sector, bytes| match bytes == pattern(sector, seed) {
+            true => Ok(()),
+            false => Err(CommandError::Differs(sector)),
+        },
+    )?;
+    println!("{} sectors as written", sectors.count);
+    Ok(())
+}
+
+fn flush(disk: &Disk) -> Result<(), CommandError<'static>> {
+    let request = Request {
+        operation: Operation::Flush,
+        sector: 0,
+        count: 0,
+        buffer: None,
+        tag: 0,
+    };
+    block::run_one(disk, request).map_err(CommandError::Disk)?;
+    println!("flushed");
+    Ok(())
+}
+
+/// Move sectors, many requests at once, and visit each sector's bytes in order.
+fn transfer(
+    disk: &Disk,
+    operation: Operation,
+    sectors: Sectors,
+    prepare: impl Fn(&Request<DmaMemory>),
+    mut visit: impl FnMut(u64, &[u8]) -> Result<(), CommandError<'static>>,
+) -> Result<(), CommandError<'static>> {
+    // All of them are on the disk, or nothing is begun.
+    let end = sectors.first.checked_add(sectors.count.into());
+    let is_there = end.is_some_and(|end| end <= disk.info().sectors);
+    let end = end.filter(|_| is_there);
+    let end = end.ok_or(CommandError::Disk(BlockError::OutOfRange))?;
+    let mut at = sectors.first;
+    while at < end {
+        let mut requests = Vec::new();
+        while at < end && (requests.len() as u64) < WINDOW {
+            let count = (end - at).min(CHUNK.into()) as u32;
+            let request = with_buffer(operation, at, count)?;
+            prepare(&request);
+            requests.push(request);
+            at += u64::from(count);
+        }
+        for finished in block::run(disk, requests) {
+            visit_sectors(finished, &mut visit)?;
+        }
+    }
+    Ok(())
+}
+
+fn visit_sectors(
+    (request, result): Finished,
+    visit: &mut impl FnMut(u64, &[u8]) -> Result<(), CommandError<'static>>,
+) -> Result<(), CommandError<'static>> {
+    result.map_err(CommandError::Disk)?;
+    let buffer = request.buffer.as_ref();
+    let buffer = buffer.ok_or(CommandError::Disk(BlockError::Io))?;
+    let mut bytes = [0; SECTOR_SIZE];
+    for index in 0..request.count {
+        buffer.read(index as usize * SECTOR_SIZE, &mut bytes);
+        visit(request.sector + u64::from(index), &bytes)?;
+    }
+    Ok(())
+}
+
+/// What `write` writes: each word of each sector another one, and another one for each seed.
+fn pattern(sector: u64, seed: u64) -> [u8; SECTOR_SIZE] {
+    let mut bytes = [0; SECTOR_SIZE];
+    for (word, place) in (0u64..).zip(bytes.chunks_exact_mut(8)) {
+        let at = sector
+            .wrapping_mul(SECTOR_SIZE as u64 / 8)
+            .wrapping_add(word);
+        let value = mix(seed ^ mix(at));
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}
+
+/// The finalizer of SplitMix64: every bit of the result depends on every bit of the argument.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
+
+/// The hash FNV-1a with 64 bits.
+struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_may_be_named_and_is_the_first_otherwise() {
+        let sectors = Sectors { first: 7, count: 2 };
+        assert_eq!(parse("read 7 2"), Some((0, Task::Read(sectors))));
+        assert_eq!(
+            parse("disk2 write 7 2 9"),
+            Some((2, Task::Write(sectors, 9)))
+        );
+        assert_eq!(parse(" disk0  flush"), Some((0, Task::Flush)));
+        assert_eq!(parse(""), Some((0, Task::List)));
+        for wrong in ["disk", "disk1", "diskx flush", "read 1 0", "flush now"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_fnv_1a() {
+        // Test vectors of its authors, draft-eastlake-fnv.
+        for (text, expected) in [
+            ("", 0xcbf2_9ce4_8422_2325),
+            ("a", 0xaf63_dc4c_8601_ec8c),
+            ("foobar", 0x8594_4171_f739_67e8),
+        ] {
+            let mut hash = Fnv::new();
+            hash.add(text.as_bytes());
+            assert_eq!(hash.0, expected);
+        }
+    }
+
+    #[test]
+    fn patterns_differ_by_sector_word_and_seed() {
+        let mut words: Vec<[u8; 8]> = Vec::new();
+        for (sector, seed) in [(0, 1), (1, 1), (0, 2), (1 << 40, 1), (u64::MAX, 1)] {
+            let bytes = pattern(sector, seed);
+            assert_eq!(bytes, pattern(sector, seed));
+            words.extend(bytes.as_chunks::<8>().0);
+        }
+        let count = words.len();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), count);
+    }
+}
