@@ -1,6 +1,7 @@
 //! The guest's linear memory, through its own page tables; and the words of the shadow's pool.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use hypercall_abi::{GuestMemory as _, GuestPhys};
 
@@ -164,6 +165,8 @@ pub struct Owner<'a> {
     /// At which linear page a frame with patches is executed: elsewhere its jumps would lead astray.
     pub executed_at: Option<&'a HashMap<u64, u64>>,
     pub shared: u64,
+    /// Registers of devices.
+    pub devices: &'a Range<u64>,
 }
 
 impl Owner<'_> {
@@ -182,7 +185,7 @@ impl Frames for Owner<'_> {
                 may_execute: false,
             };
         }
-        if frame == hypercall_abi::layout::APIC_PHYS {
+        if frame == hypercall_abi::layout::APIC_PHYS || self.devices.contains(&frame) {
             return Backing::Device { phys: frame };
         }
         if !self.memory.is_ram(frame) {

@@ -54,6 +54,8 @@ pub struct Deprivileged {
     cpuid: CpuId,
     /// The frame of the page that the guest shares with the hypervisor.
     shared: u64,
+    /// The registers of devices.
+    devices: Range<u64>,
     /// The shadow root that is loaded.
     root: u64,
     /// Whether the monitor was told to sleep.
@@ -94,6 +96,8 @@ pub struct Start {
     pub root: u64,
     /// The frame that the guest shares with the hypervisor.
     pub shared: u64,
+    /// The guest-physical addresses of devices' registers.
+    pub devices: Range<u64>,
     /// What the machine's CPUID says.
     pub cpuid: CpuId,
     /// The kind of KVM.
@@ -136,6 +140,7 @@ impl Deprivileged {
             sites: Sites::default(),
             cpuid: start.cpuid,
             shared: start.shared,
+            devices: start.devices,
             root: 0,
             is_asleep: false,
             is_stepping: false,
