@@ -27,7 +27,7 @@ use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 
 use crate::doors::trap::{Class, Sites, classify};
 use crate::error::HostError;
-use crate::machine::cpu::{Cpu, Registers};
+use crate::machine::cpu::{Cpu, Refusal, Registers};
 use crate::machine::paging::{Access, walk};
 use crate::machine::shadow::{Full, MonitorLink, Shadow, View};
 use crate::memory::Memory;
@@ -39,7 +39,7 @@ use crate::patch::{PatchedSite, Policy};
 use aside::Aside;
 use copies::Copies;
 use interrupts::Flag;
-use memory::{PoolWords, paging};
+use memory::{CodePage, GuestLinear, PoolWords, paging};
 use patching::Patching;
 
 /// What a deprivileged native guest has besides its memory.
@@ -50,6 +50,8 @@ pub struct Deprivileged {
     shadow: Shadow<PoolWords>,
     copies: Copies,
     sites: Sites,
+    /// Where instructions were fetched last, and when (`Shadow::generation`).
+    fetched: Option<(u64, CodePage)>,
     /// What the machine's CPUID says.
     cpuid: CpuId,
     /// The frame of the page that the guest shares with the hypervisor.
@@ -138,6 +140,7 @@ impl Deprivileged {
             ),
             copies: Copies::default(),
             sites: Sites::default(),
+            fetched: None,
             cpuid: start.cpuid,
             shared: start.shared,
             devices: start.devices,
@@ -198,6 +201,20 @@ impl Deprivileged {
     pub fn translate(&self, memory: &Memory, at: u64) -> Option<u64> {
         let found = walk(memory, &paging(&self.cpu), at, Access::default());
         found.ok().map(|found| found.phys)
+    }
+
+    /// The instruction at RIP.
+    fn decode(&mut self, memory: &Memory) -> Result<Instruction, Refusal> {
+        let now = self.shadow.generation();
+        let mut linear = GuestLinear::new(memory, &self.copies);
+        linear.code = self
+            .fetched
+            .filter(|(then, _)| *then == now)
+            .map(|(_, page)| page);
+        let decoded = self.sites.decode(&self.cpu, &mut linear, self.regs.rip);
+        let decoded = decoded.copied();
+        self.fetched = linear.code.map(|page| (now, page));
+        decoded
     }
 
     /// The sites of mode `patch`, and what became of them.
