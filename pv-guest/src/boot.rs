@@ -5,8 +5,8 @@ use hypercall_abi::boot::BootInfo;
 use hypercall_abi::{CallError, Vector, layout};
 use spin::Once;
 
-use crate::command_line::Options;
-use crate::{console, hooks, irq, mm, power, println, sched, shell, status};
+use crate::command_line::{self, Options};
+use crate::{console, dev, hooks, irq, mm, power, println, sched, shell, status};
 
 static INFO: Once<&'static BootInfo> = Once::new();
 
@@ -52,6 +52,9 @@ fn register_interrupts() {
 /// The first thread: greet, and become the shell.
 fn main() {
     let options = options();
+    for device in command_line::virtio_devices(line()) {
+        dev::virtio::probe(device);
+    }
     if !options.is_quiet {
         greet();
     }
@@ -61,12 +64,17 @@ fn main() {
     }
 }
 
-/// The command line's options; none when it is no text.
+/// The command line's options.
 fn options() -> Options<'static> {
+    Options::parse(line())
+}
+
+/// The command line; nothing when it is no text.
+fn line() -> &'static str {
     let line = info()
         .and_then(|info| mm::boot_bytes(info, info.command_line))
         .and_then(|bytes| core::str::from_utf8(bytes).ok());
-    Options::parse(line.unwrap_or_default())
+    line.unwrap_or_default()
 }
 
 fn greet() {

@@ -1,7 +1,9 @@
 //! The kernel's command line: options that whoever started the virtual machine chose.
 //!
 //! - `run='mem; poweroff 3'`: the shell runs these commands instead of asking, and then powers off;
-//! - `quiet`: no greeting.
+//! - `quiet`: no greeting;
+//! - `virtio_mmio.device=4K@0xd0000000:49`: a virtio device's registers, by size, place and vector, as Linux has
+//!   it. The hypervisor adds these.
 //!
 //! Options that the kernel does not know are for others, and left alone.
 
@@ -28,6 +30,44 @@ impl<'a> Options<'a> {
             }
         }
         options
+    }
+}
+
+/// A virtio device that the command line names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtioDevice {
+    /// The guest-physical address of its registers.
+    pub base: u64,
+    /// How many bytes they are.
+    pub size: u64,
+    /// The vector of its interrupt.
+    pub vector: u8,
+}
+
+/// The virtio devices that a command line names, in its order; what makes no sense is left out.
+pub fn virtio_devices(line: &str) -> impl Iterator<Item = VirtioDevice> {
+    words(line).filter_map(|word| device(word.strip_prefix("virtio_mmio.device=")?))
+}
+
+/// `SIZE@BASE:VECTOR`; Linux allows `:ID` behind it.
+fn device(text: &str) -> Option<VirtioDevice> {
+    let (size, rest) = text.split_once('@')?;
+    let mut rest = rest.split(':');
+    let size = match size.strip_suffix(['K', 'k']) {
+        Some(kibibytes) => number(kibibytes)?.checked_mul(1024)?,
+        None => number(size)?,
+    };
+    let base = number(rest.next()?)?;
+    let vector = u8::try_from(number(rest.next()?)?).ok()?;
+    // Registers, and a whole number of pages.
+    let is_sane = base.is_multiple_of(4096) && (0x100..=0x1_0000).contains(&size);
+    is_sane.then_some(VirtioDevice { base, size, vector })
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
     }
 }
 
@@ -62,6 +102,34 @@ mod tests {
         assert_eq!(run_of("run="), Some(""));
         assert_eq!(run_of("run='mem"), Some("mem"));
         assert_eq!(run_of("run=a run=b"), Some("b"));
+    }
+
+    #[test]
+    fn devices_are_named_as_for_linux() {
+        let line = "run='a virtio_mmio.device=4K@0:1' virtio_mmio.device=4K@0xd0000000:49 quiet \
+                    virtio_mmio.device=512@4096:50:7";
+        let found: std::vec::Vec<_> = virtio_devices(line).collect();
+        let device = |base, size, vector| VirtioDevice { base, size, vector };
+        assert_eq!(
+            found,
+            [device(0xd000_0000, 4096, 49), device(4096, 512, 50)]
+        );
+        for wrong in [
+            "",
+            "4K",
+            "4K@",
+            "4K@0x1000",
+            "4K@0x1000:300",
+            "4K@0x1001:4",
+            "9999999K@0:1",
+            "x@0:1",
+        ] {
+            assert_eq!(device_of(wrong), None, "{wrong}");
+        }
+    }
+
+    fn device_of(text: &str) -> Option<VirtioDevice> {
+        super::device(text)
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! memory over ([`mm`]), the processor ([`hooks`], [`trap`], [`irq`]) and then becomes the first
 //! thread ([`sched`]), which greets and runs the [`shell`] on the [`console`].
 //!
-//! Only `hooks`, `arch` and `mm` may be unsafe. The kernel runs on one virtual processor: with
+//! Only `hooks`, `arch`, `mm` and `dev` may be unsafe. The kernel runs on one virtual processor: with
 //! interrupts off, nothing else runs.
 #![no_std]
 #![deny(unsafe_code)]
@@ -27,6 +27,9 @@ pub mod trap;
 
 #[allow(unsafe_code)]
 pub mod mm;
+
+#[allow(unsafe_code)]
+pub mod dev;
 
 pub mod sched;
 pub mod sync;

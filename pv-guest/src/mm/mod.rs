@@ -13,6 +13,7 @@
 //! executable, and no frame is writable through one page and executable through another.
 
 mod direct;
+pub mod dma;
 mod entry;
 mod error;
 pub mod frames;

@@ -1,6 +1,6 @@
 //! Commands by name, family by family.
 
-use super::{CommandError, basic, fault, info, selftest};
+use super::{CommandError, basic, disk, fault, info, selftest};
 
 /// A command of the shell.
 pub struct Command {
@@ -15,8 +15,9 @@ pub struct Command {
 }
 
 /// The families of commands, in the order that `help` lists them.
-const FAMILIES: [&[Command]; 4] = [
+const FAMILIES: [&[Command]; 5] = [
     info::COMMANDS,
+    disk::COMMANDS,
     basic::COMMANDS,
     fault::COMMANDS,
     selftest::COMMANDS,

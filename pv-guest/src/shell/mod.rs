@@ -1,6 +1,7 @@
 //! The shell: commands typed on the console, or given on the kernel's command line.
 
 mod basic;
+mod disk;
 mod fault;
 mod info;
 mod lookup;
@@ -9,6 +10,7 @@ mod selftest;
 use core::fmt;
 
 use crate::console::{self, Editor, Outcome};
+use crate::dev::virtio::DiskError;
 use crate::{power, print, println, status, text};
 
 pub use lookup::{Command, find};
@@ -24,6 +26,10 @@ pub enum CommandError<'a> {
     Failed(u32),
     /// The command went on where it should have ended.
     Survived,
+    /// There is no such device.
+    NoDevice,
+    /// A disk did not do it.
+    Disk(DiskError),
 }
 
 impl fmt::Display for CommandError<'_> {
@@ -33,6 +39,10 @@ impl fmt::Display for CommandError<'_> {
             Self::Usage(usage) => write!(f, "usage: {usage}"),
             Self::Failed(count) => write!(f, "{count} checks failed"),
             Self::Survived => f.write_str("nothing happened"),
+            Self::NoDevice => {
+                f.write_str("there is no such device; `lsdev` shows those that there are")
+            }
+            Self::Disk(error) => error.fmt(f),
         }
     }
 }
