@@ -109,7 +109,9 @@ mod tests {
         assert!(all.read_only && all.direct);
         assert!(disk(",ro").is_err_and(|error| error.contains("name the disk's file")));
         assert!(
-            disk("a,rw").is_err_and(|error| error.contains("no word rw") && error.contains("ro, "))
+            disk("a,rw").is_err_and(
+                |error| error.contains("no word rw") && error.contains("use ro or direct")
+            )
         );
     }
 
