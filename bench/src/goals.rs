@@ -206,6 +206,13 @@ pub fn goals(platform: Platform, rows: &[Row], extras: &[Extra]) -> Vec<Goal> {
             "x",
         ),
     ];
+    goals.push(goal(
+        24,
+        "trap: an instruction that trapped, fetched and decoded",
+        rows.cell(Mode::Trap, life::DECODE),
+        300.0,
+        "ns",
+    ));
     if rows.has(Mode::Patch) {
         goals.extend(of_patch(platform, rows));
     }

@@ -278,6 +278,7 @@ impl Run<'_> {
             life::SHELL_PROMPT,
             life::PROMPT_LESS_TABLES,
             life::BUSY_BOOT,
+            life::DECODE,
             life::VM_TEARDOWN,
         ];
         if !names.iter().any(|name| self.options.wants(name)) {
@@ -315,7 +316,8 @@ impl Run<'_> {
     fn life(&mut self, mode: Mode, is_counted: bool) -> Result<(), BenchError> {
         let phases = life::phases(mode, &self.watch)?;
         let first_instruction = life::first_instruction(mode, &self.watch)?;
-        let busy = match self.options.wants(life::BUSY_BOOT) {
+        let wants_busy = [life::BUSY_BOOT, life::DECODE].map(|row| self.options.wants(row));
+        let busy = match wants_busy.contains(&true) {
             true => Some(life::busy(mode, &self.watch)?),
             false => None,
         };
@@ -340,10 +342,14 @@ impl Run<'_> {
                     .saturating_sub(Duration::from_nanos(tables as u64));
                 self.add_time(source, life::PROMPT_LESS_TABLES, rest);
             }
-            if let Some((took, exits)) = busy {
-                self.add_time(source, life::BUSY_BOOT, took);
+            if let Some(busy) = busy {
+                self.add_time(source, life::BUSY_BOOT, busy.took);
                 self.pool(source, life::BUSY_BOOT)
-                    .add_exits(exits as f64, 1.0);
+                    .add_exits(busy.exits as f64, 1.0);
+                match busy.decode {
+                    Some(took) => self.add_time(source, life::DECODE, took),
+                    None => self.pool(source, life::DECODE).missing = Some(Cell::Absent),
+                }
             }
         }
         Ok(())

@@ -116,6 +116,9 @@ pub const MONITOR_PHYS: u64 = 0xfd00_0000;
 pub const DOORBELL_PHYS: u64 = 0xfcff_f000;
 /// Guest-physical: the local APIC (SDM vol. 3, 11.4.1).
 pub const APIC_PHYS: u64 = 0xfee0_0000;
+/// Guest-physical: the registers of the first virtio device, a page each. The command line says where they
+/// are and how they interrupt, as Linux' `virtio_mmio.device=` does.
+pub const DEVICES_PHYS: u64 = 0xd000_0000;
 /// Guest-physical: memory below the hole for devices ends here at the latest.
 pub const HOLE_START: u64 = 0xc000_0000;
 /// Guest-physical: memory beyond the hole goes on here.
@@ -125,6 +128,8 @@ pub const HOLE_END: u64 = 0x1_0000_0000;
 pub const TIMER_VECTOR: u8 = 0x30;
 /// The vector of the console's input.
 pub const CONSOLE_VECTOR: u8 = 0x28;
+/// The vectors of virtio devices, one each: of the timer's priority class.
+pub const DEVICE_VECTORS: core::ops::RangeInclusive<u8> = 0x31..=0x3e;
 /// The vector that a local APIC delivers for an interrupt that went away.
 pub const SPURIOUS_VECTOR: u8 = 0x3f;
 

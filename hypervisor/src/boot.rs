@@ -50,13 +50,14 @@ pub struct Facts {
 /// The page tables' root is the first boot table.
 pub const ROOT: u64 = layout::BOOT_TABLES;
 
-/// Load an image and all it needs to boot.
+/// Load an image and all it needs to boot; `command_line` is the configuration's with what the machine adds.
 ///
 /// # Errors
 /// [`HostError::Image`] and its like for what is wrong with the configuration.
 pub fn load(
     memory: &Memory,
     config: &Config,
+    command_line: &str,
     installed: &Installed,
     facts: Facts,
 ) -> Result<Start, HostError> {
@@ -88,7 +89,7 @@ pub fn load(
     };
     let root = tables(memory, &plan, config, installed.kernel_view)?;
 
-    let line = config.command_line.as_bytes();
+    let line = command_line.as_bytes();
     if line.len() >= 4096 {
         return Err(HostError::CommandLine {
             len: line.len(),

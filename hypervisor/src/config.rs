@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use hypercall_abi::Mode;
 
+use crate::io::Device;
 use crate::monitor::gates::KvmKind;
 use crate::patch::Policy;
 
@@ -51,6 +52,8 @@ pub struct Config {
     pub command_line: String,
     /// The initial ramdisk.
     pub initrd: Option<Cow<'static, [u8]>>,
+    /// Devices to attach, in the order in which the guest finds them.
+    pub devices: Vec<Device>,
     /// Whether a person sits at the console.
     pub interactive: bool,
     /// Whether exits and calls are timed, not only counted.
@@ -77,6 +80,7 @@ impl Config {
             memory_bytes: DEFAULT_MEMORY,
             command_line: String::new(),
             initrd: None,
+            devices: Vec::new(),
             interactive: false,
             timing: false,
             patch: Policy::default(),

@@ -41,6 +41,22 @@ pub enum HostError {
         /// Why not.
         source: io::Error,
     },
+    /// A device cannot be had.
+    #[error("cannot attach {device}: {source}")]
+    Device {
+        /// Which one.
+        device: String,
+        /// Why not, with the mend.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// More devices than there are places.
+    #[error("{count} devices: attach {limit} at most")]
+    Devices {
+        /// How many were asked for.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A page that Paravane keeps for itself is not in the virtual machine: a bug.
     #[error("the virtual machine lacks {what}: this is a bug of Paravane's, please report it")]
     Missing {

@@ -14,6 +14,7 @@ mod deprivileged;
 pub mod doctor;
 pub mod doors;
 pub mod error;
+pub mod io;
 #[allow(unsafe_code)]
 mod kvm_run;
 mod legacy;
@@ -38,6 +39,7 @@ pub mod vm;
 pub use boot::read_note as image_note;
 pub use config::{Config, FastTraps};
 pub use error::{GuestFault, HostError};
+pub use io::Device;
 pub use stop::{Stop, StopReason};
 pub use vcpu::End;
 pub use vm::{Interrupter, Keyboard, Outcome, Vm};

@@ -2,6 +2,7 @@
 //! for each monitor, which is not part of what a guest may name in a call.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypercall_abi::boot::Range;
@@ -31,6 +32,8 @@ const HUGE_PAGE: u64 = 2 << 20;
 #[derive(Debug)]
 pub struct Memory {
     all: GuestMemoryMmap,
+    /// What devices may reach: the guest's memory without the monitors'.
+    dma: GuestMemoryMmap,
     ram: Vec<Range>,
 }
 
@@ -55,17 +58,19 @@ impl Memory {
         }
         let mut regions = Vec::new();
         for range in &ram {
-            regions.push(map(*range, range.len >= HUGE_PAGE)?);
+            regions.push(Arc::new(map(*range, range.len >= HUGE_PAGE)?));
         }
-        for range in monitor::regions(mode) {
-            regions.push(map(*range, false)?);
-        }
-        regions.sort_by_key(|region| region.start_addr());
-        let all = GuestMemoryMmap::from_regions(regions).map_err(|error| HostError::Memory {
+        let fail = |error| HostError::Memory {
             bytes,
             source: io::Error::other(error),
-        })?;
-        Ok(Self { all, ram })
+        };
+        let dma = GuestMemoryMmap::from_arc_regions(regions.clone()).map_err(fail)?;
+        for range in monitor::regions(mode) {
+            regions.push(Arc::new(map(*range, false)?));
+        }
+        regions.sort_by_key(|region| region.start_addr());
+        let all = GuestMemoryMmap::from_arc_regions(regions).map_err(fail)?;
+        Ok(Self { all, dma, ram })
     }
 
     /// Give the memory to a virtual machine.
@@ -106,6 +111,11 @@ impl Memory {
             memory_size: region.len(),
             userspace_addr: region.as_ptr() as u64,
         })
+    }
+
+    /// The memory that devices may reach. It stays mapped as long as somebody has it.
+    pub(crate) fn dma(&self) -> GuestMemoryMmap {
+        self.dma.clone()
     }
 
     /// The memory that the guest may use, in ascending order.

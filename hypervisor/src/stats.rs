@@ -31,6 +31,8 @@ pub struct Stats {
     pub exits: BTreeMap<&'static str, Count>,
     /// Calls that left the virtual machine, by name; batch entries included.
     pub calls: BTreeMap<&'static str, Count>,
+    /// Instructions that trapped, fetched and decoded; counted only where things are timed.
+    pub decoded: Count,
 }
 
 impl Stats {
@@ -42,6 +44,11 @@ impl Stats {
     /// Count a call.
     pub fn call(&mut self, name: &'static str, took: Duration) {
         self.calls.entry(name).or_default().add(took);
+    }
+
+    /// Count an instruction that was decoded.
+    pub fn decode(&mut self, took: Duration) {
+        self.decoded.add(took);
     }
 
     /// All exits.

@@ -112,16 +112,36 @@ impl Vm {
                 }
                 answer.map_or_else(Exit::Fault, |()| Exit::Done)
             }
-            Ok(VcpuExit::MmioWrite(at, data)) => Exit::Fault(GuestFault::Mmio {
-                at,
-                width: data.len(),
-                write: true,
-            }),
-            Ok(VcpuExit::MmioRead(at, data)) => Exit::Fault(GuestFault::Mmio {
-                at,
-                width: data.len(),
-                write: false,
-            }),
+            Ok(VcpuExit::MmioWrite(at, data)) => {
+                self.last_exit = "device write";
+                if let Some(trace) = &mut self.door.trace {
+                    trace.event(format_args!("store {at:#x} {data:x?}"));
+                }
+                match self.io.write(at, data) {
+                    true => Exit::Done,
+                    false => Exit::Fault(GuestFault::Mmio {
+                        at,
+                        width: data.len(),
+                        write: true,
+                    }),
+                }
+            }
+            Ok(VcpuExit::MmioRead(at, data)) => {
+                self.last_exit = "device read";
+                let width = data.len();
+                let is_there = self.io.read(at, data);
+                if let Some(trace) = &mut self.door.trace {
+                    trace.event(format_args!("load {at:#x} {data:x?}"));
+                }
+                match is_there {
+                    true => Exit::Done,
+                    false => Exit::Fault(GuestFault::Mmio {
+                        at,
+                        width,
+                        write: false,
+                    }),
+                }
+            }
             Ok(VcpuExit::Shutdown) => Exit::Fault(GuestFault::TripleFault),
             Ok(VcpuExit::Hlt) => Exit::Fault(GuestFault::Halted),
             Ok(VcpuExit::FailEntry(reason, _)) => Exit::Fault(GuestFault::Entry { reason }),

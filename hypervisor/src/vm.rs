@@ -20,6 +20,7 @@ use crate::doctor;
 use crate::doors::call::CallDoor;
 use crate::doors::port::Ports;
 use crate::error::HostError;
+use crate::io::Io;
 use crate::loader::Symbols;
 use crate::machine::{Console, Input, Machine};
 use crate::memory::Memory;
@@ -48,6 +49,7 @@ pub struct Vm {
     pub(crate) shared: Shared,
     pub(crate) machine: Machine,
     pub(crate) ports: Ports,
+    pub(crate) io: Io,
     pub(crate) door: CallDoor,
     pub(crate) stop: Stop,
     pub(crate) call_done: Option<u64>,
@@ -171,7 +173,9 @@ impl Vm {
             tsc_khz,
             apic_timer_hz: apic_timer_hz(&fd),
         };
-        let start = boot::load(&memory, &config, &installed, facts)?;
+        let io = Io::attach(&fd, &memory, &config.devices)?;
+        let line = config.command_line.clone() + &io.command_line();
+        let start = boot::load(&memory, &config, &line, &installed, facts)?;
 
         let fail = HostError::kvm("set the processor's registers");
         let blank = vcpu.get_sregs().map_err(&fail)?;
@@ -205,6 +209,7 @@ impl Vm {
                         argument: regs.rdi,
                         root: start.root,
                         shared: installed.shared,
+                        devices: io.range(),
                         cpuid: cpuid.clone(),
                         kind: found,
                         fast_traps,
@@ -237,6 +242,7 @@ impl Vm {
             shared,
             machine: Machine::new(Console::new(out, input.clone())),
             ports: Ports::default(),
+            io,
             door: CallDoor {
                 mode: config.mode,
                 vendors: Vendors::default(),

@@ -88,7 +88,7 @@ fn no_instruction_leads_a_user_to_level_0() {
         ("return_fast", &[13]),
         ("read_msr", &[13]),
         ("read_counter", &[13]),
-        ("vmcall", &[6]),
+        ("vmcall", &[6, 14]), // a KVM may try to rewrite the other vendor's instruction, and cannot
     ] {
         let line = event_of(program);
         assert_one_of(events, program, &line);

@@ -86,7 +86,7 @@ pub fn check_activation(
     if given != needed {
         return Err(DeviceError::Queues { given, needed });
     }
-    match features & !device.features() {
+    match features & !(device.features() | crate::transport::mmio::VERSION_1) {
         0 => Ok(()),
         extra => Err(DeviceError::Features(extra)),
     }

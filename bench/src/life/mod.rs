@@ -33,6 +33,8 @@ pub const SHELL_PROMPT: &str = "shell_prompt";
 pub const PROMPT_LESS_TABLES: &str = "prompt_less_tables";
 /// And, in a boot that has a lot to do, to power off.
 pub const BUSY_BOOT: &str = "busy_boot";
+/// What it takes there to fetch and decode an instruction that trapped.
+pub const DECODE: &str = "decode";
 /// What closing it takes.
 pub const VM_TEARDOWN: &str = "vm_teardown";
 /// The first byte on the standard output of a process.
@@ -74,6 +76,11 @@ pub const ROWS: &[LifeRow] = &[
     row(
         BUSY_BOOT,
         "from nothing, over threads that hand a semaphore on, to its end",
+        None,
+    ),
+    row(
+        DECODE,
+        "of each busy boot, the mean: an instruction that trapped, fetched and decoded; less the clock",
         None,
     ),
     row(

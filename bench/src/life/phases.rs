@@ -85,9 +85,22 @@ fn for_tables(stats: &Stats) -> Count {
     })
 }
 
-/// Boot the kernel, have its threads hand a semaphore on, and power off: how long that takes, and its exits.
-pub fn busy(mode: Mode, watch: &Watch) -> Result<(Duration, u64), BenchError> {
+/// A boot that has a lot to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Busy {
+    /// To its end.
+    pub took: Duration,
+    /// Its exits.
+    pub exits: u64,
+    /// The mean time in which an instruction that trapped was fetched and decoded, less what reading the clock takes;
+    /// `None` where none traps.
+    pub decode: Option<Duration>,
+}
+
+/// Boot the kernel, have its threads hand a semaphore on, and power off.
+pub fn busy(mode: Mode, watch: &Watch) -> Result<Busy, BenchError> {
     let mut config = kernel(mode);
+    config.timing = true;
     config.command_line = "run='selftest semaphore'".to_owned();
     let start = Instant::now();
     let mut vm = Vm::new(config, Box::new(io::sink()))?;
@@ -96,7 +109,16 @@ pub fn busy(mode: Mode, watch: &Watch) -> Result<(Duration, u64), BenchError> {
     let took = start.elapsed();
     drop(bound);
     match outcome.end {
-        End::PowerOff(0) => Ok((took, outcome.stats.total_exits())),
+        End::PowerOff(0) => {
+            let Count { count, total_ns } = outcome.stats.decoded;
+            Ok(Busy {
+                took,
+                exits: outcome.stats.total_exits(),
+                decode: total_ns
+                    .checked_div(count)
+                    .map(|mean| Duration::from_nanos(mean).saturating_sub(clock())),
+            })
+        }
         end => Err(BenchError::Guest {
             mode: mode.name(),
             end: format!("{end:?}"),
@@ -104,6 +126,13 @@ pub fn busy(mode: Mode, watch: &Watch) -> Result<(Duration, u64), BenchError> {
             evidence: outcome.report.unwrap_or_default(),
         }),
     }
+}
+
+/// What lies between two readings of the clock with nothing between them.
+fn clock() -> Duration {
+    const TURNS: u32 = 1000;
+    let all: Duration = (0..TURNS).map(|_| Instant::now().elapsed()).sum();
+    all / TURNS
 }
 
 /// Build a machine with the kernel's image, and let it execute a few instructions.
@@ -199,8 +228,9 @@ mod tests {
             let has_shadow = matches!(mode, Mode::Trap | Mode::Patch);
             assert_eq!(life.for_tables.count > 0, has_shadow, "{life:?}");
             assert_eq!(life.for_tables.total_ns > 0, has_shadow, "{life:?}");
-            let (took, exits) = busy(mode, &watch).unwrap();
-            assert!(took > Duration::ZERO && exits > 0);
+            let busy = busy(mode, &watch).unwrap();
+            assert!(busy.took > Duration::ZERO && busy.exits > 0);
+            assert_eq!(busy.decode.is_some(), has_shadow, "{busy:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hypercall_abi::Mode;
 use hypervisor::stats::INTERRUPTED;
-use hypervisor::{Config, End, Vm};
+use hypervisor::{Config, End, FastTraps, Vm};
 
 use super::lines::{self, Line};
 use crate::error::BenchError;
@@ -73,16 +73,19 @@ pub fn run_as(
     })
 }
 
-/// A configuration with the kernel that is built in.
+/// A configuration with the kernel that is built in. In mode `trap` each trap exits, on every platform: what the
+/// monitor can do by itself has rows of its own.
 pub fn kernel(mode: Mode) -> Config {
-    match mode {
+    let mut config = match mode {
         Mode::Pv => Config::new(mode, guest_images::PV, "the pv guest that is built in"),
         _ => Config::new(
             mode,
             guest_images::NATIVE,
             "the native guest that is built in",
         ),
-    }
+    };
+    config.fast_traps = FastTraps::Off;
+    config
 }
 
 /// The guest's console: keeps the benchmark's lines, and the beginning of what else is written.

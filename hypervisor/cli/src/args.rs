@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args as Group, Parser, Subcommand, ValueEnum};
 use hypercall_abi::Mode;
+use hypervisor::io::Disk;
 use hypervisor::patch::Policy;
 
 use crate::status;
@@ -79,7 +80,12 @@ Examples:
   echo mem | paravane run                         the same, from a pipe
   paravane run --cmdline \"run='mem; poweroff 3'\"  commands from the kernel's command line
   paravane run --mode hvm --mem 1G --stats        the native guest, and what made it exit
-  paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout";
+  paravane run --disk my.img --disk cd.iso,ro     two disks; `lsdev` and `disk` show them
+  paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout
+
+Words of --disk: `ro`, the guest may not write; `direct`, past the host's page cache (O_DIRECT). A
+disk that is written is locked: a second virtual machine is refused. A comma in the file's name is
+written twice.";
 
 /// Options of `run`.
 #[derive(Debug, Group)]
@@ -112,6 +118,12 @@ pub struct Run {
     /// A file that the guest finds in its memory as its initial ramdisk
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
+    /// Attach a disk, /dev/vda the first: a raw image, and words behind commas (see below)
+    #[arg(long = "disk", value_name = "FILE[,WORD..]", value_parser = values::disk)]
+    pub disks: Vec<Disk>,
+    /// Attach a source of random numbers
+    #[arg(long)]
+    pub rng: bool,
     /// After the run, print its exits and hypercalls by name to stderr
     #[arg(long)]
     pub stats: bool,

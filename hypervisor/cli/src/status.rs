@@ -67,7 +67,9 @@ impl Failure {
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         match error {
-            HostError::MemorySize { .. } | HostError::CommandLine { .. } => Self::usage(error),
+            HostError::MemorySize { .. }
+            | HostError::CommandLine { .. }
+            | HostError::Devices { .. } => Self::usage(error),
             error => Self::host(error),
         }
     }

@@ -47,6 +47,33 @@ fn values_out_of_range_are_usage_errors() {
 }
 
 #[test]
+fn a_disk_that_makes_no_sense_is_refused() {
+    usage(&["run", "--disk", ",ro"], &["name the disk's file first"]);
+    usage(&["run", "--disk", "a,rw"], &["rw", "use ro or direct"]);
+    if !has_kvm() {
+        return;
+    }
+    host(
+        &["run", "--disk", "/nonexistent.img"],
+        &["the disk /nonexistent.img", "truncate -s"],
+    );
+    let odd = file("odd.img", &[0; 700]);
+    host(
+        &["run", "--disk", arg(&odd)],
+        &["700 bytes", "whole sectors"],
+    );
+    let rng = ["--rng"; 1];
+    let mut many = vec!["run"];
+    let good = file("good.img", &[0; 512]);
+    let disk = format!("{},ro", arg(&good));
+    for _ in 0..14 {
+        many.extend(["--disk", &disk]);
+    }
+    many.extend(rng);
+    usage(&many, &["15 devices", "14 at most"]);
+}
+
+#[test]
 fn what_the_library_refuses_of_the_options_is_a_usage_error() {
     if !has_kvm() {
         return;

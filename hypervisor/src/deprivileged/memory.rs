@@ -1,6 +1,7 @@
 //! The guest's linear memory, through its own page tables; and the words of the shadow's pool.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use hypercall_abi::{GuestMemory as _, GuestPhys};
 
@@ -53,6 +54,15 @@ pub struct GuestLinear<'a> {
     pub copies: &'a Copies,
     /// Frames with a copy that were written: the copies are stale.
     pub written: Vec<u64>,
+    /// Where the kernel's instructions were fetched last.
+    pub code: Option<CodePage>,
+}
+
+/// A page of the kernel's code: as a processor remembers a translation, until the guest flushes it.
+#[derive(Clone, Copy, Debug)]
+pub struct CodePage {
+    linear: u64,
+    phys: u64,
 }
 
 /// The pieces of an access, a page each: physical address, and length.
@@ -64,7 +74,26 @@ impl<'a> GuestLinear<'a> {
             memory,
             copies,
             written: Vec::new(),
+            code: None,
         }
+    }
+
+    /// Fetch from a page that is remembered.
+    fn fetch_known(&self, at: u64, into: &mut [u8]) -> Option<()> {
+        let code = self.code.filter(|code| at & !(PAGE - 1) == code.linear)?;
+        let start = (at % PAGE) as usize;
+        let end = start
+            .checked_add(into.len())
+            .filter(|end| *end as u64 <= PAGE)?;
+        // A copy has the guest's own bytes, too: the page cannot be written meanwhile.
+        match self.copies.original(code.phys, start, end) {
+            Some(bytes) => into.copy_from_slice(bytes),
+            None => self
+                .memory
+                .read(GuestPhys(code.phys + start as u64), into)
+                .ok()?,
+        }
+        Some(())
     }
 
     fn pieces(
@@ -153,6 +182,17 @@ impl Linear for GuestLinear<'_> {
             execute: true,
             user,
         };
+        if user {
+            return self.read_as(cpu, at, into, access);
+        }
+        if self.fetch_known(at, into).is_some() {
+            return Ok(());
+        }
+        let (pieces, _) = self.pieces(cpu, at, into.len(), access)?;
+        self.code = pieces.first().map(|(phys, _)| CodePage {
+            linear: at & !(PAGE - 1),
+            phys: phys & !(PAGE - 1),
+        });
         self.read_as(cpu, at, into, access)
     }
 }
@@ -164,6 +204,8 @@ pub struct Owner<'a> {
     /// At which linear page a frame with patches is executed: elsewhere its jumps would lead astray.
     pub executed_at: Option<&'a HashMap<u64, u64>>,
     pub shared: u64,
+    /// Registers of devices.
+    pub devices: &'a Range<u64>,
 }
 
 impl Owner<'_> {
@@ -182,7 +224,7 @@ impl Frames for Owner<'_> {
                 may_execute: false,
             };
         }
-        if frame == hypercall_abi::layout::APIC_PHYS {
+        if frame == hypercall_abi::layout::APIC_PHYS || self.devices.contains(&frame) {
             return Backing::Device { phys: frame };
         }
         if !self.memory.is_ram(frame) {

@@ -27,7 +27,7 @@ use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 
 use crate::doors::trap::{Class, Sites, classify};
 use crate::error::HostError;
-use crate::machine::cpu::{Cpu, Registers};
+use crate::machine::cpu::{Cpu, Refusal, Registers};
 use crate::machine::paging::{Access, walk};
 use crate::machine::shadow::{Full, MonitorLink, Shadow, View};
 use crate::memory::Memory;
@@ -39,7 +39,7 @@ use crate::patch::{PatchedSite, Policy};
 use aside::Aside;
 use copies::Copies;
 use interrupts::Flag;
-use memory::{PoolWords, paging};
+use memory::{CodePage, GuestLinear, PoolWords, paging};
 use patching::Patching;
 
 /// What a deprivileged native guest has besides its memory.
@@ -50,10 +50,14 @@ pub struct Deprivileged {
     shadow: Shadow<PoolWords>,
     copies: Copies,
     sites: Sites,
+    /// Where instructions were fetched last, and when (`Shadow::generation`).
+    fetched: Option<(u64, CodePage)>,
     /// What the machine's CPUID says.
     cpuid: CpuId,
     /// The frame of the page that the guest shares with the hypervisor.
     shared: u64,
+    /// The registers of devices.
+    devices: Range<u64>,
     /// The shadow root that is loaded.
     root: u64,
     /// Whether the monitor was told to sleep.
@@ -94,6 +98,8 @@ pub struct Start {
     pub root: u64,
     /// The frame that the guest shares with the hypervisor.
     pub shared: u64,
+    /// The guest-physical addresses of devices' registers.
+    pub devices: Range<u64>,
     /// What the machine's CPUID says.
     pub cpuid: CpuId,
     /// The kind of KVM.
@@ -134,8 +140,10 @@ impl Deprivileged {
             ),
             copies: Copies::default(),
             sites: Sites::default(),
+            fetched: None,
             cpuid: start.cpuid,
             shared: start.shared,
+            devices: start.devices,
             root: 0,
             is_asleep: false,
             is_stepping: false,
@@ -193,6 +201,20 @@ impl Deprivileged {
     pub fn translate(&self, memory: &Memory, at: u64) -> Option<u64> {
         let found = walk(memory, &paging(&self.cpu), at, Access::default());
         found.ok().map(|found| found.phys)
+    }
+
+    /// The instruction at RIP.
+    fn decode(&mut self, memory: &Memory) -> Result<Instruction, Refusal> {
+        let now = self.shadow.generation();
+        let mut linear = GuestLinear::new(memory, &self.copies);
+        linear.code = self
+            .fetched
+            .filter(|(then, _)| *then == now)
+            .map(|(_, page)| page);
+        let decoded = self.sites.decode(&self.cpu, &mut linear, self.regs.rip);
+        let decoded = decoded.copied();
+        self.fetched = linear.code.map(|page| (now, page));
+        decoded
     }
 
     /// The sites of mode `patch`, and what became of them.

@@ -61,6 +61,7 @@ impl Deprivileged {
             copies: &self.copies,
             executed_at: self.patching.as_ref().map(|patching| &patching.executed_at),
             shared: self.shared,
+            devices: &self.devices,
         };
         let paging = paging(&self.cpu);
         let resolution = self
@@ -124,6 +125,7 @@ impl Deprivileged {
             copies: &self.copies,
             executed_at: self.patching.as_ref().map(|patching| &patching.executed_at),
             shared: self.shared,
+            devices: &self.devices,
         };
         self.shadow.frame_changed(frame, &mut owner);
     }

@@ -1,5 +1,7 @@
 //! From an event that the monitor left with to the way back into the guest.
 
+use std::time::Instant;
+
 use iced_x86::{Instruction, Register};
 
 use super::Deprivileged;
@@ -268,9 +270,7 @@ impl Vm {
 
     /// The kernel's next instruction writes to its own page.
     fn aside(&mut self, guest: &mut Deprivileged) -> Result<(), Stop> {
-        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
-        let decoded = guest.sites.decode(&guest.cpu, &mut memory, guest.regs.rip);
-        let Ok(instruction) = decoded.copied() else {
+        let Ok(instruction) = guest.decode(&self.memory) else {
             return Ok(());
         };
         match guest.step_aside(&self.memory, instruction)? {
@@ -313,10 +313,13 @@ impl Vm {
         guest: &mut Deprivileged,
         exception: Exception,
     ) -> Result<&'static str, Stop> {
-        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
-        let decoded = guest.sites.decode(&guest.cpu, &mut memory, guest.regs.rip);
+        let start = self.door.timing.then(Instant::now);
+        let decoded = guest.decode(&self.memory);
+        if let Some(start) = start {
+            self.door.stats.decode(start.elapsed());
+        }
         let instruction = match decoded {
-            Ok(instruction) => *instruction,
+            Ok(instruction) => instruction,
             Err(refusal) => {
                 self.refused(guest, refusal)?;
                 return Ok("exception");
@@ -460,9 +463,7 @@ impl Vm {
         if !guest.regs.has(flag::IF) {
             return Ok(());
         }
-        let mut memory = GuestLinear::new(&self.memory, &guest.copies);
-        let next = guest.sites.decode(&guest.cpu, &mut memory, guest.regs.rip);
-        if let Ok(next) = next.copied()
+        if let Ok(next) = guest.decode(&self.memory)
             && guest.view() == View::Kernel
             && classify(&next) != Class::Innocuous
         {

@@ -17,6 +17,7 @@ mod raw;
 mod tree;
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -37,12 +38,23 @@ const DEVICES_MOST: usize = 32;
 /// A disk of the kernel's.
 pub type Disk = Arc<dyn BlockDevice<DmaMemory>>;
 
-static DISKS: SpinLock<Vec<Disk>> = SpinLock::new(Vec::new());
+/// A disk by its name.
+#[derive(Clone)]
+pub struct NamedDisk {
+    /// `vda`, `vdb` and so on, in the order of the command line.
+    pub name: String,
+    /// The vector of its interrupts.
+    pub vector: u8,
+    /// The disk.
+    pub disk: Disk,
+}
+
+static DISKS: SpinLock<Vec<NamedDisk>> = SpinLock::new(Vec::new());
 static RANDOM: SpinLock<Option<Arc<dyn RandomSource>>> = SpinLock::new(None);
 
-/// The disk of a number, counted from 0 in the order of the command line.
-pub fn disk(number: usize) -> Option<Disk> {
-    DISKS.lock().get(number).cloned()
+/// All disks.
+pub fn disks() -> Vec<NamedDisk> {
+    DISKS.lock().clone()
 }
 
 /// The first source of randomness.
@@ -66,9 +78,10 @@ fn set_up(place: &Place) {
         name: format!("virtio-mmio@{:x}", place.base),
         bus: Bus::Platform,
         class: Class::Bus,
-        parent: Some(tree::PLATFORM),
+        parent: None,
         driver: Some("virtio-mmio"),
         vector: Some(place.vector),
+        about: String::new(),
         features: Vec::new(),
         state: State::Bound,
     });
@@ -89,39 +102,56 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
         wire::ID_BLOCK => {
             let disk = virtio_blk::Disk::new(KernelEnv, transport, place.vector)?;
             let features = names(disk.features(), virtio_blk::FEATURES);
-            let number = {
-                let mut disks = DISKS.lock();
-                disks.push(disk);
-                disks.len() - 1
-            };
-            let name = format!("disk{number}");
-            add_child(bus, name, Class::Block, "virtio-blk", features);
+            let info = disk.info();
+            let rights = ["read-write", "read-only"][usize::from(info.is_read_only)];
+            let about = format!("{} KiB, {rights}", info.sectors / 2);
+            let name = keep(disk, place.vector);
+            add_child(bus, name, Class::Block, "virtio-blk", about, features);
         }
         wire::ID_RNG => {
             let rng = virtio_rng::Rng::new(KernelEnv, transport, place.vector)?;
             let features = names(rng.features(), &[]);
             RANDOM.lock().get_or_insert(rng);
-            add_child(bus, "random".into(), Class::Random, "virtio-rng", features);
+            let (name, about) = ("hwrng".into(), String::new());
+            add_child(bus, name, Class::Random, "virtio-rng", about, features);
         }
         other => return Err(VirtioError::OtherDevice(other)),
     }
     Ok(())
 }
 
+/// Let everybody use a disk, and return its name.
+fn keep(disk: Disk, vector: u8) -> String {
+    let mut disks = DISKS.lock();
+    // There are fewer devices than letters, see `DEVICES_MOST`, unless nothing else is attached.
+    let name = match u8::try_from(disks.len()) {
+        Ok(number) if number < 26 => format!("vd{}", char::from(b'a' + number)),
+        _ => format!("vd{}", disks.len()),
+    };
+    disks.push(NamedDisk {
+        name: name.clone(),
+        vector,
+        disk,
+    });
+    name
+}
+
 fn add_child(
     bus: DeviceId,
-    name: alloc::string::String,
+    name: String,
     class: Class,
     driver: &'static str,
+    about: String,
     features: Vec<&'static str>,
 ) {
     tree::add(Device {
         name,
-        bus: Bus::Virtio,
+        bus: Bus::VirtioMmio,
         class,
         parent: Some(bus),
         driver: Some(driver),
         vector: None,
+        about,
         features,
         state: State::Bound,
     });

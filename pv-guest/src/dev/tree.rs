@@ -14,8 +14,8 @@ use crate::sync::SpinLock;
 pub enum Bus {
     /// It is simply there.
     Platform,
-    /// Behind a virtio transport.
-    Virtio,
+    /// Behind the registers of a virtio transport.
+    VirtioMmio,
 }
 
 /// What a device is for.
@@ -61,14 +61,13 @@ pub struct Device {
     pub driver: Option<&'static str>,
     /// The vector of its interrupts.
     pub vector: Option<u8>,
+    /// What else there is to say.
+    pub about: String,
     /// What device and driver agreed on.
     pub features: Vec<&'static str>,
     /// How it is with it.
     pub state: State,
 }
-
-/// The root: what is simply there.
-pub const PLATFORM: DeviceId = DeviceId(0);
 
 static TREE: SpinLock<Vec<Device>> = SpinLock::new(Vec::new());
 
@@ -77,25 +76,19 @@ static TREE: SpinLock<Vec<Device>> = SpinLock::new(Vec::new());
 fn with_tree<R>(work: impl FnOnce(&mut Vec<Device>) -> R) -> R {
     let mut tree = TREE.lock();
     if tree.is_empty() {
-        let device = |name: &str, class, parent, vector: Option<u8>| Device {
+        let device = |name: &str, class, vector| Device {
             name: name.into(),
             bus: Bus::Platform,
             class,
-            parent,
-            driver: vector.and(Some("hooks")),
-            vector,
+            parent: None,
+            driver: Some("hooks"),
+            vector: Some(vector),
+            about: String::new(),
             features: Vec::new(),
             state: State::Bound,
         };
-        let (console, timer) = (layout::CONSOLE_VECTOR, layout::TIMER_VECTOR);
-        tree.push(device("platform", Class::Bus, None, None));
-        tree.push(device(
-            "console",
-            Class::Console,
-            Some(PLATFORM),
-            Some(console),
-        ));
-        tree.push(device("timer", Class::Timer, Some(PLATFORM), Some(timer)));
+        tree.push(device("console", Class::Console, layout::CONSOLE_VECTOR));
+        tree.push(device("timer", Class::Timer, layout::TIMER_VECTOR));
     }
     work(&mut tree)
 }
@@ -147,11 +140,12 @@ mod tests {
     fn device(name: &str, parent: Option<usize>) -> Device {
         Device {
             name: name.into(),
-            bus: Bus::Virtio,
+            bus: Bus::VirtioMmio,
             class: Class::Block,
             parent: parent.map(DeviceId),
             driver: None,
             vector: None,
+            about: String::new(),
             features: Vec::new(),
             state: State::Bound,
         }

@@ -29,25 +29,30 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn lsdev(_: &str) -> Result<(), CommandError<'_>> {
-    println!("device                   bus       class    driver       irq   top      bottom");
+    println!("device                       class    bus          driver       vector  about");
     dev::for_each_device(show);
     Ok(())
 }
 
 fn show(device: &Device, depth: usize) {
     let (indent, name) = (2 * depth, &device.name);
-    let width = 25usize.saturating_sub(indent);
+    let width = 29usize.saturating_sub(indent);
     let (bus, class) = (bus_name(device.bus), class_name(device.class));
-    let driver = device.driver.unwrap_or("-");
+    let (driver, about) = (device.driver.unwrap_or("-"), &device.about);
     print!(
-        "{:indent$}{name:<width$}{bus:<10}{class:<9}{driver:<13}",
+        "{:indent$}{name:<width$}{class:<9}{bus:<13}{driver:<13}",
         ""
     );
-    if let Some(vector) = device.vector.and_then(Vector::new) {
-        let (top, bottom) = (irq::count(vector), irq::bottoms(vector));
-        print!("{:<#6x}{top:<9}{bottom}", vector.number());
+    match device.vector.and_then(Vector::new) {
+        Some(vector) => {
+            let (top, bottom) = (irq::count(vector), irq::bottoms(vector));
+            println!(
+                "{:<8}{top} interrupts, {bottom} bottom halves",
+                vector.number()
+            );
+        }
+        None => println!("{:8}{about}", ""),
     }
-    println!();
     let deeper = indent + 2;
     if !device.features.is_empty() {
         print!("{:deeper$}features", "");
@@ -62,7 +67,7 @@ fn show(device: &Device, depth: usize) {
 fn bus_name(bus: Bus) -> &'static str {
     match bus {
         Bus::Platform => "platform",
-        Bus::Virtio => "virtio",
+        Bus::VirtioMmio => "virtio-mmio",
     }
 }
 
@@ -80,7 +85,7 @@ fn random(args: &str) -> Result<(), CommandError<'_>> {
     let count = args.parse().ok();
     let count = count.filter(|count| (1..=RANDOM_MOST).contains(count));
     let mut left = count.ok_or(CommandError::Usage(RANDOM))?;
-    let source = dev::random().ok_or(CommandError::NoDevice("source of randomness"))?;
+    let source = dev::random().ok_or(CommandError::NoDevice)?;
     let mut bytes = [0; LINE];
     while left > 0 {
         let count = left.min(LINE);

@@ -8,7 +8,7 @@ use comfy_table::Table;
 use hypercall_abi::Mode;
 use hypervisor::monitor::gates::KvmKind;
 use hypervisor::stats::{Count, Stats};
-use hypervisor::{Config, End, StopReason, doctor};
+use hypervisor::{Config, Device, End, StopReason, doctor};
 use serde::Serialize;
 
 use super::boot::{self, Around, Ran};
@@ -73,6 +73,8 @@ fn config(options: &Run) -> Result<Config, Failure> {
         config.initrd = Some(files::read(path, "initial ramdisk", limit, mend)?.into());
     }
     config.memory_bytes = options.mem;
+    config.devices = options.disks.iter().cloned().map(Device::Disk).collect();
+    config.devices.extend(options.rng.then_some(Device::Rng));
     config.command_line = options.cmdline.clone();
     config.timing = options.stats || options.json;
     config.kvm_node = options.kvm.clone();

@@ -77,6 +77,8 @@ pub struct Shadow<T> {
     monitor: MonitorLink,
     /// Grows with each flush: a root that was verified in an earlier epoch is marked.
     epoch: u64,
+    /// Grows whenever a translation may have been forgotten.
+    generation: u64,
     /// What the last root was selected for.
     current: Option<Paging>,
     /// [`MAX_DROPS`].
@@ -91,6 +93,7 @@ impl<T: Tables> Shadow<T> {
             pool: Pool::new(words, pool),
             monitor,
             epoch: 1,
+            generation: 1,
             current: None,
             max_drops: MAX_DROPS,
         }
@@ -125,6 +128,7 @@ impl<T: Tables> Shadow<T> {
     /// The guest has loaded CR3, with the value it had or another: marks every root.
     pub fn load_root(&mut self) {
         self.epoch += 1;
+        self.generation += 1;
     }
 
     /// The guest has flushed all translations, global ones included (CR4.PGE), or changed CR0 or
@@ -132,15 +136,23 @@ impl<T: Tables> Shadow<T> {
     /// apart, and not used under the new ones.
     pub fn flush_all(&mut self) {
         self.epoch += 1;
+        self.generation += 1;
     }
 
     /// The guest has executed INVLPG.
     pub fn invalidate(&mut self, guest: &impl Physical, paging: &Paging, at: u64) {
+        self.generation += 1;
         for view in [View::Kernel, View::User] {
             if let Some(root) = self.pool.find(&root_key(paging, view)) {
                 self.recheck(guest, paging, root, at);
             }
         }
+    }
+
+    /// Another number than before: the guest has flushed translations, one or all, and what is remembered of
+    /// its tables elsewhere is to be looked up again.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// What the monitor has to store before the guest goes on.

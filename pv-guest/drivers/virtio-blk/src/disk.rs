@@ -129,7 +129,7 @@ impl<E: Env> Disk<E> {
     /// all that is under way.
     fn break_off(&self) {
         self.env
-            .log(format_args!("virtio-blk: the device broke the protocol"));
+            .log(format_args!("virtio-blk: the device cannot go on"));
         self.lanes
             .iter()
             .for_each(|lane| lane.with(Lane::break_off));
@@ -145,6 +145,9 @@ impl<E: Env> Disk<E> {
     fn look_at_configuration(&self) {
         if self.transport.take_interrupt() & INTERRUPT_CONFIG == 0 {
             return;
+        }
+        if self.transport.needs_reset() {
+            return self.break_off();
         }
         let read = self
             .transport

@@ -455,6 +455,19 @@ fn a_change_of_size_is_noticed_by_an_interrupt_without_completions() {
 }
 
 #[test]
+fn a_device_that_needs_a_reset_fails_what_is_under_way() {
+    let rig = rig(ALL);
+    rig.submit(Operation::Flush, 0, 0, None).unwrap();
+    // The device stops before it is told of the request.
+    rig.machine.device(Device::stop);
+    while rig.machine.run() {}
+    let all = std::mem::take(&mut *rig.client.0.lock().unwrap());
+    let results: Vec<_> = all.into_iter().map(|(_, result)| result).collect();
+    assert_eq!(results, [Err(BlockError::Broken)]);
+    assert_eq!(rig.machine.device(|device| device.status()), 0);
+}
+
+#[test]
 fn a_client_may_submit_from_its_completion() {
     struct Chained(
         Mutex<u64>,

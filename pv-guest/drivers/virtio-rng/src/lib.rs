@@ -11,7 +11,7 @@ extern crate std;
 use alloc::sync::Arc;
 
 use driver_api::{Dma, Env, Halves, Lock, RandomError, RandomSource, Waiters};
-use virtio::wire::{F_EVENT_IDX, ID_RNG};
+use virtio::wire::{F_EVENT_IDX, ID_RNG, INTERRUPT_CONFIG};
 use virtio::{Queue, Segment, Transport, VirtioError};
 
 /// The most bytes of a request.
@@ -35,6 +35,36 @@ enum State {
 struct Inner<D> {
     queue: Queue<D>,
     state: State,
+}
+
+/// What an interrupt was for.
+enum Served {
+    Something,
+    Nothing,
+    /// The device breaks the protocol.
+    Breaks,
+    /// It did so before.
+    Broken,
+}
+
+impl<D: Dma> Inner<D> {
+    fn serve(&mut self) -> Served {
+        let mut served = Served::Nothing;
+        loop {
+            if self.state == State::Broken {
+                return Served::Broken;
+            }
+            match self.queue.pop() {
+                Ok(Some(used)) => {
+                    self.state = State::Done(used.written);
+                    served = Served::Something;
+                }
+                Ok(None) if self.queue.allow_interrupts() => {}
+                Ok(None) => return served,
+                Err(_) => return Served::Breaks,
+            }
+        }
+    }
 }
 
 /// A virtio source of entropy.
@@ -132,31 +162,27 @@ impl<E: Env> Rng<E> {
 
     fn break_off(&self) {
         self.env
-            .log(format_args!("virtio-rng: the device broke the protocol"));
+            .log(format_args!("virtio-rng: the device cannot go on"));
         // One page is the device's for good if it does not obey: the driver is never freed.
         let _ = self.transport.reset();
     }
 }
 
 impl<E: Env> Halves for Rng<E> {
-    /// The bottom half: look at the used ring. There is no configuration that could change, so the
-    /// device's registers are never looked at.
+    /// The bottom half: look at the used ring, and only if it has nothing new at the device, which
+    /// costs exits, and may have stopped.
     fn bottom(&self) {
-        let is_broken = self.inner.with(|inner| {
-            loop {
-                match inner.queue.pop() {
-                    Ok(Some(used)) => inner.state = State::Done(used.written),
-                    Ok(None) if inner.queue.allow_interrupts() => {}
-                    Ok(None) => return false,
-                    Err(_) if inner.state == State::Broken => return false,
-                    Err(_) => {
-                        inner.state = State::Broken;
-                        return true;
-                    }
-                }
+        let is_good = match self.inner.with(Inner::serve) {
+            Served::Something => true,
+            Served::Nothing => {
+                self.transport.take_interrupt() & INTERRUPT_CONFIG == 0
+                    || !self.transport.needs_reset()
             }
-        });
-        if is_broken {
+            Served::Broken => return,
+            Served::Breaks => false,
+        };
+        if !is_good {
+            self.inner.with(|inner| inner.state = State::Broken);
             self.break_off();
         }
         self.waiters.wake_all();
@@ -241,6 +267,16 @@ mod tests {
             assert_eq!(machine.interrupts(), requests);
             assert_eq!(machine.accesses(), before);
         }
+    }
+
+    #[test]
+    fn a_device_that_stops_is_an_error() {
+        let (machine, rng) = rig(9, |answer| answer);
+        let rng = rng.unwrap();
+        machine.device(Device::stop);
+        machine.run();
+        assert_eq!(rng.fill(&mut [0; 4]), Err(RandomError::Broken));
+        assert_eq!(machine.device(|device| device.status()), 0);
     }
 
     #[test]

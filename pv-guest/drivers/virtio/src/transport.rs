@@ -119,6 +119,11 @@ impl<M: Mmio> Transport<M> {
         reasons
     }
 
+    /// Whether the device says that it cannot go on (2.1.1): one exit, so never on the data path.
+    pub fn needs_reset(&self) -> bool {
+        self.status() & status::NEEDS_RESET != 0
+    }
+
     /// Read the configuration in a moment when it stands still (2.5.1).
     ///
     /// # Errors

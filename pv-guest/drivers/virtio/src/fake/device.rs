@@ -121,6 +121,13 @@ impl Device {
         self.must_interrupt = true;
     }
 
+    /// Say that it cannot go on, with an interrupt at the next run (2.1.2).
+    pub fn stop(&mut self) {
+        self.status |= status::NEEDS_RESET;
+        self.interrupt |= wire::INTERRUPT_CONFIG;
+        self.must_interrupt = true;
+    }
+
     fn queue(&mut self) -> Option<&mut Queue> {
         self.queues.get_mut(self.selected[2] as usize)
     }

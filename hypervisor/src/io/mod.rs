@@ -1,0 +1,142 @@
+//! Virtio devices behind memory-mapped registers: which there are, where each is, and how it interrupts.
+//! Called by vm, which builds them, and by vcpu, for the registers that exit. What a device does is
+//! `virtio-devices`' affair.
+//!
+//! ```text
+//! doorbell   a store to QueueNotify   -> ioeventfd -> the device's thread     no exit to this process
+//! interrupt  the device's thread      -> irqfd     -> a vector at the local APIC
+//! registers  any other access         -> exit      -> `Io::read`, `Io::write`
+//! ```
+//!
+//! The command line tells the guest of them, as Linux' `virtio_mmio.device=SIZE@BASE:IRQ` does; IRQ is the
+//! vector.
+
+mod config;
+mod interrupts;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hypercall_abi::layout::{DEVICE_VECTORS, DEVICES_PHYS};
+use kvm_ioctls::{IoEventAddress, VmFd};
+use virtio_devices::transport::mmio::{MmioTransport, QUEUE_NOTIFY};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::error::HostError;
+use crate::memory::Memory;
+
+pub use config::{Device, Disk};
+
+/// Bytes from one device's registers to the next one's.
+const WINDOW: u64 = 4096;
+
+/// The devices of a virtual machine.
+#[derive(Debug, Default)]
+pub struct Io {
+    /// By their place: the first one's registers are at `DEVICES_PHYS`.
+    devices: Vec<Attached>,
+}
+
+/// A device in its place.
+struct Attached {
+    name: String,
+    vector: u8,
+    transport: MmioTransport,
+}
+
+impl std::fmt::Debug for Attached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Attached");
+        debug
+            .field("name", &self.name)
+            .field("vector", &self.vector);
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl Io {
+    /// Open what the devices need, and connect them.
+    ///
+    /// # Errors
+    /// [`HostError::Device`], with the device's name and the mend; [`HostError::Devices`] for too many;
+    /// [`HostError::Kvm`].
+    pub fn attach(fd: &VmFd, memory: &Memory, devices: &[Device]) -> Result<Self, HostError> {
+        let limit = DEVICE_VECTORS.count();
+        if devices.len() > limit {
+            return Err(HostError::Devices {
+                count: devices.len(),
+                limit,
+            });
+        }
+        interrupts::route(fd, devices.len())?;
+        let mut attached = Vec::new();
+        for ((number, device), vector) in devices.iter().enumerate().zip(DEVICE_VECTORS) {
+            let name = device.to_string();
+            let fail = |source: Box<dyn std::error::Error + Send + Sync>| HostError::Device {
+                device: name.clone(),
+                source,
+            };
+            let interrupt = interrupts::IrqFd::new(fd, number)?;
+            let model = device.open().map_err(fail)?;
+            let transport = MmioTransport::new(model, memory.dma(), Arc::new(interrupt))
+                .map_err(|error| fail(Box::new(error)))?;
+            let base = DEVICES_PHYS + number as u64 * WINDOW;
+            for (queue, doorbell) in transport.doorbells().iter().enumerate() {
+                register(fd, base, queue, doorbell)?;
+            }
+            attached.push(Attached {
+                name,
+                vector,
+                transport,
+            });
+        }
+        Ok(Self { devices: attached })
+    }
+
+    /// The guest-physical addresses of the devices' registers.
+    pub fn range(&self) -> Range<u64> {
+        DEVICES_PHYS..DEVICES_PHYS + self.devices.len() as u64 * WINDOW
+    }
+
+    /// What the guest's command line says of them; empty without devices.
+    pub fn command_line(&self) -> String {
+        let words = self.devices.iter().enumerate().map(|(number, device)| {
+            let base = DEVICES_PHYS + number as u64 * WINDOW;
+            format!(" virtio_mmio.device=4K@{base:#x}:{}", device.vector)
+        });
+        words.collect()
+    }
+
+    /// Read registers; false where no device is.
+    pub fn read(&mut self, at: u64, data: &mut [u8]) -> bool {
+        let Some((device, offset)) = self.at(at) else {
+            return false;
+        };
+        device.transport.read(offset, data);
+        true
+    }
+
+    /// Write registers; false where no device is.
+    pub fn write(&mut self, at: u64, data: &[u8]) -> bool {
+        let Some((device, offset)) = self.at(at) else {
+            return false;
+        };
+        device.transport.write(offset, data);
+        true
+    }
+
+    fn at(&mut self, at: u64) -> Option<(&mut Attached, u64)> {
+        let offset = at.checked_sub(DEVICES_PHYS)?;
+        let device = self
+            .devices
+            .get_mut(usize::try_from(offset / WINDOW).ok()?)?;
+        Some((device, offset % WINDOW))
+    }
+}
+
+/// Have a store of a queue's number to the device's QueueNotify ring its doorbell.
+fn register(fd: &VmFd, base: u64, queue: usize, doorbell: &EventFd) -> Result<(), HostError> {
+    let address = IoEventAddress::Mmio(base + QUEUE_NOTIFY);
+    fd.register_ioevent(doorbell, &address, queue as u32)
+        .map_err(HostError::kvm("register a doorbell (ioeventfd)"))
+}

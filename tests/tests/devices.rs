@@ -1,0 +1,217 @@
+//! Virtio devices, driven by the kernel in each mode, over real files.
+
+use std::fs;
+use std::path::Path;
+
+use hypercall_abi::Mode;
+use hypervisor::io::{Device, Disk};
+use hypervisor::{Config, HostError, Vm};
+use tempfile::NamedTempFile;
+use tests::{Ran, each_mode, kernel, need_kvm, run};
+
+const SECTORS: u64 = 2048;
+
+fn image() -> NamedTempFile {
+    let file = NamedTempFile::new().expect("a file");
+    file.as_file().set_len(SECTORS * 512).expect("room");
+    file
+}
+
+fn disk(path: &Path) -> Disk {
+    Disk {
+        path: path.to_owned(),
+        read_only: false,
+        direct: false,
+    }
+}
+
+fn with(mode: Mode, devices: Vec<Device>, script: &str) -> Config {
+    let mut config = kernel(mode, script);
+    config.devices = devices;
+    config
+}
+
+fn ran(mode: Mode, file: &NamedTempFile, script: &str) -> Ran {
+    run(with(mode, vec![Device::Disk(disk(file.path()))], script))
+}
+
+/// FNV-1a, as the kernel's `disk read` has it.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[test]
+fn what_is_written_is_in_the_file_and_read_back() {
+    each_mode(|mode| {
+        let file = image();
+        let first = ran(mode, &file, "disk vda write 3 300 7; disk vda flush");
+        assert_eq!(first.status(), 0, "{}", first.output);
+        let bytes = fs::read(file.path()).expect("the image");
+        let (before, rest) = bytes.split_at(3 * 512);
+        let (written, after) = rest.split_at(300 * 512);
+        assert!(before.iter().chain(after).all(|byte| *byte == 0));
+        // Sectors differ from each other.
+        let mut sectors: Vec<&[u8]> = written.chunks(512).collect();
+        sectors.sort_unstable();
+        sectors.dedup();
+        assert_eq!(sectors.len(), 300);
+        let again = ran(mode, &file, "disk vda verify 3 300 7; disk vda read 0 400");
+        let lines = again.lines();
+        let hash = format!("400 sectors, fnv1a {:016x}", fnv(&bytes[..400 * 512]));
+        assert!(lines.contains(&"300 sectors, 0 wrong"), "{lines:?}");
+        assert!(lines.contains(&hash.as_str()), "{hash}: {lines:?}");
+        assert_eq!(fs::read(file.path()).expect("the image"), bytes);
+    });
+}
+
+#[test]
+fn a_wrong_sector_is_found_and_ends_the_script_with_its_status() {
+    each_mode(|mode| {
+        let file = image();
+        let ran = ran(mode, &file, "disk vda write 0 16 1; disk vda verify 0 17 1");
+        assert_eq!(ran.status(), 1, "{}", ran.output);
+        assert!(
+            ran.output
+                .contains("17 sectors, 1 wrong\ninput/output error\n"),
+            "{}",
+            ran.output
+        );
+    });
+}
+
+/// Exits for registers of devices.
+fn registers(ran: &Ran) -> [u64; 2] {
+    ["device read", "device write"].map(|kind| {
+        let exits = &ran.outcome.stats.exits;
+        exits.get(kind).map_or(0, |count| count.count)
+    })
+}
+
+#[test]
+fn requests_cost_no_exit_for_registers() {
+    each_mode(|mode| {
+        let file = image();
+        let none = registers(&ran(mode, &file, "echo"));
+        let many = registers(&ran(
+            mode,
+            &file,
+            "disk vda write 0 2048 3; disk vda verify 0 2048 3",
+        ));
+        assert!(none[0] > 0 && none[1] > 0, "it was set up: {none:?}");
+        assert_eq!(many, none, "32 requests");
+    });
+}
+
+#[test]
+fn devices_are_shown_as_a_tree() {
+    each_mode(|mode| {
+        let file = image();
+        let read_only = Disk {
+            read_only: true,
+            ..disk(file.path())
+        };
+        let devices = vec![Device::Rng, Device::Disk(read_only)];
+        let ran = run(with(mode, devices, "lsdev; disk; disk vda write 0 1 1"));
+        assert_eq!(ran.status(), 1, "{}", ran.output);
+        for line in [
+            "virtio-mmio@d0000000         bus      platform     virtio-mmio  49",
+            "  hwrng                      random   virtio-mmio  virtio-rng",
+            "virtio-mmio@d0001000         bus      platform     virtio-mmio  50",
+            "  vda                        block    virtio-mmio  virtio-blk           1024 KiB, read-only",
+            "vda  2048 sectors, 0 interrupts",
+            "the disk is read-only",
+        ] {
+            assert!(ran.output.contains(line), "{line}: {}", ran.output);
+        }
+    });
+}
+
+#[test]
+fn random_bytes_differ() {
+    each_mode(|mode| {
+        let ran = run(with(mode, vec![Device::Rng], "random 32; random 32"));
+        let lines = ran.lines();
+        let random: Vec<_> = lines.iter().filter(|line| line.len() == 64).collect();
+        assert_eq!(random.len(), 2, "{lines:?}");
+        assert_ne!(random[0], random[1]);
+        assert!(
+            random
+                .iter()
+                .all(|line| line.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        );
+    });
+}
+
+#[test]
+fn without_devices_there_are_none() {
+    each_mode(|mode| {
+        for script in ["disk vda flush", "random 4"] {
+            let ran = run(kernel(mode, script));
+            assert_eq!(ran.status(), 1, "{}", ran.output);
+            assert!(
+                ran.output.contains("there is no such device"),
+                "{}",
+                ran.output
+            );
+        }
+    });
+}
+
+#[test]
+fn two_disks_keep_their_sectors_apart() {
+    each_mode(|mode| {
+        let files = [image(), image()];
+        let disks = files.iter().map(|file| Device::Disk(disk(file.path())));
+        let script = "disk vda write 0 64 1; disk vdb write 0 64 2; disk vda verify 0 64 1; \
+                      disk vdb verify 0 64 2";
+        let ran = run(with(mode, disks.collect(), script));
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+        let [first, second] = files.map(|file| fs::read(file.path()).expect("the image"));
+        assert_ne!(first[..64 * 512], second[..64 * 512]);
+    });
+}
+
+#[test]
+fn an_image_that_is_cut_under_the_guest_is_an_input_output_error() {
+    each_mode(|mode| {
+        let file = image();
+        // The file's end is where it was when the machine was built, as the guest knows it.
+        let config = with(
+            mode,
+            vec![Device::Disk(disk(file.path()))],
+            "disk vda read 0 2048",
+        );
+        let ran = tests::run_with(config, |_| file.as_file().set_len(512).expect("it is ours"));
+        assert_eq!(ran.status(), 1, "{}", ran.output);
+        assert!(ran.output.contains("input/output error"), "{}", ran.output);
+    });
+}
+
+#[test]
+fn a_disk_that_cannot_be_had_is_refused_before_the_guest_starts() {
+    need_kvm!();
+    let file = image();
+    let config = || with(Mode::Pv, vec![Device::Disk(disk(file.path()))], "echo");
+    let first = Vm::new(config(), Box::new(std::io::sink())).expect("a machine");
+    let second = Vm::new(config(), Box::new(std::io::sink())).expect_err("the file is in use");
+    assert!(
+        second.to_string().contains("in use by another process"),
+        "{second}"
+    );
+    drop(first);
+    drop(Vm::new(config(), Box::new(std::io::sink())).expect("it is free again"));
+    let many = with(Mode::Pv, vec![Device::Rng; 15], "echo");
+    let error = Vm::new(many, Box::new(std::io::sink())).expect_err("too many");
+    assert!(
+        matches!(
+            error,
+            HostError::Devices {
+                count: 15,
+                limit: 14
+            }
+        ),
+        "{error}"
+    );
+}
