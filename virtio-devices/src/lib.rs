@@ -1,12 +1,25 @@
-//! Paravane's device models, apart from the transports that carry them, and the memory helpers
-//! that they share with the hypervisor's console.
+//! Paravane's virtio devices (virtio 1.2), their transport, and the memory helpers that they share
+//! with the hypervisor. Free of KVM: who maps the registers and injects the interrupts calls
+//! [`transport::mmio::MmioTransport`].
 //!
-//! [`Device`] is what a transport needs of a device. The devices themselves come with the I/O
-//! benchmark; until then a test's device stands in for them.
-#![forbid(unsafe_code)]
+//! In walking order: [`transport`] (registers, negotiation), [`worker`] (the thread on the data path),
+//! [`device`] (what both need of a device), [`queue`] and [`chain`] (the driver's requests, checked),
+//! then the devices, a folder each.
+#![deny(unsafe_code)]
 
+pub mod chain;
 pub mod device;
 pub mod memory;
+pub mod queue;
+pub mod transport;
+pub mod worker;
 
-pub use device::{Device, DeviceError, Queues};
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod echo;
+
+pub use device::{Activation, DataPath, Device, DeviceError, Served};
 pub use memory::OutOfRange;
+pub use queue::VirtQueue;
+pub use transport::{Interrupt, MmioTransport};
