@@ -231,27 +231,32 @@ fn copy(
     done
 }
 
-/// Cut buffers off after `count` bytes, and return what was cut off.
-pub fn split_off(buffers: &mut Vec<Buffer>, count: u64) -> Vec<Buffer> {
+/// Leave the first `count` bytes of buffers out.
+pub fn drop_front(buffers: &mut Vec<Buffer>, count: u32) {
     let mut left = count;
-    for (index, buffer) in buffers.iter_mut().enumerate() {
-        let len = u64::from(buffer.len);
-        if left < len {
-            // `left` is below a u32, so both casts keep the value.
-            let cut = Buffer {
-                at: GuestAddress(buffer.at.raw_value() + left),
-                len: (len - left) as u32,
-            };
-            buffer.len = left as u32;
-            let keep = index + usize::from(left != 0);
-            let mut rest = vec![cut];
-            rest.extend(buffers.drain(index + 1..));
-            buffers.truncate(keep);
-            return rest;
+    let mut gone = 0;
+    for buffer in buffers.iter_mut() {
+        if left < buffer.len {
+            buffer.at = buffer.at.unchecked_add(u64::from(left));
+            buffer.len -= left;
+            break;
         }
-        left -= len;
+        left -= buffer.len;
+        gone += 1;
     }
-    Vec::new()
+    buffers.drain(..gone);
+}
+
+/// Take the last byte off buffers, and return where it is.
+pub fn take_last_byte(buffers: &mut Vec<Buffer>) -> Option<GuestAddress> {
+    let last = buffers.last_mut()?;
+    last.len -= 1;
+    // The buffer lies in memory, so no sum of its parts wraps.
+    let at = last.at.unchecked_add(u64::from(last.len));
+    if last.len == 0 {
+        buffers.pop();
+    }
+    Some(at)
 }
 
 #[cfg(test)]

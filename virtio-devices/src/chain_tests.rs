@@ -185,26 +185,28 @@ fn an_indirect_table_may_follow_direct_descriptors() {
 }
 
 #[test]
-fn buffers_are_cut_at_every_place() {
+fn buffers_are_cut_at_both_ends() {
     let buffer = |at, len| Buffer {
         at: GuestAddress(at),
         len,
     };
+    let bytes = |buffers: &[Buffer]| {
+        let each = |b: &Buffer| (b.at.0..b.at.0 + u64::from(b.len)).collect::<Vec<_>>();
+        buffers.iter().flat_map(each).collect::<Vec<_>>()
+    };
     let all = [buffer(0x100, 3), buffer(0x200, 1), buffer(0x300, 2)];
     for count in 0..=7 {
-        let mut front = all.to_vec();
-        let back = split_off(&mut front, count);
-        assert_eq!(total(&front), count.min(6));
-        assert_eq!(total(&back), 6 - count.min(6));
-        let bytes = |buffers: &[Buffer]| {
-            let each = buffers
-                .iter()
-                .flat_map(|b| (0..b.len).map(|i| b.at.0 + u64::from(i)));
-            each.collect::<Vec<_>>()
-        };
-        assert_eq!([bytes(&front), bytes(&back)].concat(), bytes(&all));
-        assert!(front.iter().chain(&back).all(|b| b.len > 0));
+        let mut rest = all.to_vec();
+        drop_front(&mut rest, count);
+        assert_eq!(bytes(&rest), bytes(&all)[count.min(6) as usize..]);
+        assert!(rest.iter().all(|buffer| buffer.len > 0));
     }
+    let mut rest = all.to_vec();
+    for expected in bytes(&all).into_iter().rev() {
+        assert_eq!(take_last_byte(&mut rest), Some(GuestAddress(expected)));
+        assert!(rest.iter().all(|buffer| buffer.len > 0));
+    }
+    assert_eq!(take_last_byte(&mut rest), None);
 }
 
 proptest! {

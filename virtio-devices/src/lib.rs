@@ -7,10 +7,13 @@
 //! then the devices, a folder each.
 #![deny(unsafe_code)]
 
+pub mod blk;
 pub mod chain;
 pub mod device;
 pub mod memory;
 pub mod queue;
+#[allow(unsafe_code)]
+pub mod raw_io;
 pub mod transport;
 pub mod worker;
 

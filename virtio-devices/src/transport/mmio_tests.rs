@@ -68,7 +68,7 @@ fn every_width_and_alignment_is_defined() {
         for offset in (0..CONFIG).chain([CONFIG - 1, CONFIG + 7, MMIO_SIZE, u64::MAX]) {
             let mut bytes = vec![0xaa; width];
             driver.transport.read(offset, &mut bytes);
-            if width != 4 && offset < CONFIG || offset % 4 != 0 && offset < CONFIG {
+            if offset < CONFIG && (width != 4 || offset % 4 != 0) {
                 assert!(bytes.iter().all(|byte| *byte == 0), "{offset:#x}, {width}");
             }
         }
