@@ -14,6 +14,7 @@ pub mod memory;
 pub mod queue;
 #[allow(unsafe_code)]
 pub mod raw_io;
+pub mod rng;
 pub mod transport;
 pub mod worker;
 
