@@ -9,6 +9,7 @@
 
 pub mod blk;
 pub mod chain;
+pub mod console;
 pub mod device;
 pub mod memory;
 pub mod queue;
