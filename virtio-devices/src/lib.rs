@@ -7,6 +7,7 @@
 //! then the devices, a folder each.
 #![deny(unsafe_code)]
 
+pub mod balloon;
 pub mod blk;
 pub mod chain;
 pub mod console;
