@@ -214,6 +214,33 @@ pub fn copy_to(memory: &GuestMemoryMmap, buffers: &[Buffer], from: &[u8]) -> usi
     })
 }
 
+/// Copy to buffers, behind their first `skip` bytes; returns how many bytes found room.
+pub fn copy_to_after(
+    memory: &GuestMemoryMmap,
+    buffers: &[Buffer],
+    skip: u64,
+    from: &[u8],
+) -> usize {
+    let mut skip = skip;
+    let mut done = 0;
+    for buffer in buffers {
+        let len = u64::from(buffer.len);
+        if skip >= len {
+            skip -= len;
+            continue;
+        }
+        // `skip` is below a u32, and the buffer lies in memory.
+        let rest = Buffer {
+            at: buffer.at.unchecked_add(skip),
+            len: (len - skip) as u32,
+        };
+        skip = 0;
+        let left = from.get(done..).unwrap_or_default();
+        done += copy_to(memory, &[rest], left);
+    }
+    done
+}
+
 /// Walk buffers and `len` bytes side by side, until a piece fails.
 fn copy(
     buffers: &[Buffer],

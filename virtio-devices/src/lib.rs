@@ -13,6 +13,7 @@ pub mod chain;
 pub mod console;
 pub mod device;
 pub mod memory;
+pub mod net;
 pub mod queue;
 #[allow(unsafe_code)]
 pub mod raw_io;

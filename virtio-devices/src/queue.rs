@@ -1,7 +1,7 @@
 //! A queue as devices use it: `virtio-queue`'s ring, with each chain checked and each rule of
 //! notification kept (virtio 1.2, 2.7.6 to 2.7.10). Called by data paths. Never knows requests.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
@@ -10,12 +10,19 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use crate::chain::{Chain, ChainError, Table};
 use crate::device::{DeviceError, Served, feature};
 
+/// Where the entries of the two rings start, and how long a used one is, in bytes (2.7.6, 2.7.8).
+const AVAILABLE_HEADER: u64 = 4;
+const USED_HEADER: u64 = 4;
+const USED_LEN: u64 = 8;
+
 /// A queue that a driver has set up, or left out.
 pub struct VirtQueue {
     index: usize,
     ring: Queue,
     memory: GuestMemoryMmap,
     is_indirect_allowed: bool,
+    /// The used index that the driver was last told of, or did not want to be told of.
+    told: u16,
 }
 
 impl VirtQueue {
@@ -31,6 +38,7 @@ impl VirtQueue {
             index,
             ring,
             memory,
+            told: 0,
             is_indirect_allowed: features & feature::INDIRECT_DESC != 0,
         }
     }
@@ -85,24 +93,57 @@ impl VirtQueue {
             .map_err(|error| self.failed(error))
     }
 
-    /// Whether the driver wants an interrupt for what was given back since the last call.
+    /// Give several chains back at once: the driver sees all of them or none, as it must where one
+    /// packet fills them (5.1.6.4).
+    ///
+    /// # Errors
+    /// As [`VirtQueue::push_used`].
+    pub fn push_used_together(&mut self, chains: &[(u16, u32)]) -> Result<(), DeviceError> {
+        let Some(((last, written), before)) = chains.split_last() else {
+            return Ok(());
+        };
+        let size = self.ring.size();
+        for (head, written) in before {
+            let next = self.ring.next_used();
+            let element = u64::from(*head) | u64::from(*written) << 32;
+            // The index moves with the last: until then the driver does not look at the entries.
+            let at = self.ring.used_ring() + USED_HEADER + USED_LEN * u64::from(next % size);
+            self.memory
+                .write_slice(&element.to_le_bytes(), GuestAddress(at))
+                .map_err(|error| self.broken(ChainError::Ring(error.to_string())))?;
+            self.ring.set_next_used(next.wrapping_add(1));
+        }
+        self.push_used(*last, *written)
+    }
+
+    /// Whether the driver wants an interrupt for what was given back since the last call (2.7.7.2).
+    ///
+    /// `virtio-queue` has this too, but neither the flag for drivers without EVENT_IDX nor chains that
+    /// are given back together.
     ///
     /// # Errors
     /// As [`VirtQueue::push_used`].
     pub fn needs_interrupt(&mut self) -> Result<bool, DeviceError> {
-        let is_wanted = self.ring.needs_notification(&self.memory);
-        let is_wanted = is_wanted.map_err(|error| self.failed(error))?;
+        let (old, new) = (self.told, self.ring.next_used());
+        self.told = new;
+        // The used index must be out before the driver's wish is read (2.7.7.2).
+        fence(Ordering::SeqCst);
         if self.ring.event_idx_enabled() {
-            return Ok(is_wanted);
+            let event = self.available_word(AVAILABLE_HEADER + 2 * u64::from(self.ring.size()))?;
+            // Whether the index has passed used_event on its way from `old`, all modulo 2^16.
+            let since_event = new.wrapping_sub(event).wrapping_sub(1);
+            return Ok(since_event < new.wrapping_sub(old));
         }
-        // Without EVENT_IDX, flags of the available ring decide (2.7.7.2); virtio-queue leaves
-        // them to its caller.
-        let at = GuestAddress(self.ring.avail_ring());
-        let flags: u16 = self
-            .memory
-            .load(at, Ordering::Relaxed)
-            .map_err(|error| self.broken(ChainError::Ring(error.to_string())))?;
-        Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+        let flags = self.available_word(0)?;
+        Ok(u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+    }
+
+    /// A word of the available ring.
+    fn available_word(&self, offset: u64) -> Result<u16, DeviceError> {
+        let at = GuestAddress(self.ring.avail_ring().saturating_add(offset));
+        let word = self.memory.load(at, Ordering::Relaxed);
+        word.map(u16::from_le)
+            .map_err(|error| self.broken(ChainError::Ring(error.to_string())))
     }
 
     /// Hand requests to `each` until none is left or as many as the queue's size were taken.

@@ -180,6 +180,95 @@ pub fn write_at(file: &File, io: &IoVecs, at: u64, is_durable: bool) -> io::Resu
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
+/// Take one frame off a tap or a socket, straight into guest memory; returns its length, or how much
+/// of it found room.
+///
+/// # Errors
+/// As readv(2).
+pub fn read_frame(file: &File, io: &IoVecs) -> io::Result<usize> {
+    let pieces = io.writable()?;
+    // SAFETY: as in `read_at`.
+    let count = unsafe {
+        libc::readv(
+            file.as_raw_fd(),
+            pieces.as_ptr(),
+            pieces.len() as libc::c_int,
+        )
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Put one frame out, straight from guest memory; returns its length.
+///
+/// # Errors
+/// As writev(2).
+pub fn write_frame(file: &File, io: &IoVecs) -> io::Result<usize> {
+    let pieces = io.window();
+    // SAFETY: as in `write_at`.
+    let count = unsafe {
+        libc::writev(
+            file.as_raw_fd(),
+            pieces.as_ptr(),
+            pieces.len() as libc::c_int,
+        )
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Become, or make, the tap interface `name` of a freshly opened `/dev/net/tun`: whole Ethernet
+/// frames, each behind a virtio header.
+///
+/// # Errors
+/// `InvalidInput` for a name that is too long, else as the TUNSETIFF request.
+pub fn become_tap(file: &File, name: &str) -> io::Result<()> {
+    // SAFETY: a structure of integers and unions of them, for which zeros are a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The name ends with a zero.
+    if name.len() >= request.ifr_name.len() || name.bytes().any(|byte| byte == 0) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *place = byte.cast_signed();
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    // The flags fit: see if_tun.h.
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes one `ifreq`, which outlives the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    done(result)
+}
+
+/// Set the length of a tap's virtio header, in bytes.
+///
+/// # Errors
+/// As the TUNSETVNETHDRSZ request.
+pub fn set_tap_header(file: &File, len: libc::c_int) -> io::Result<()> {
+    // SAFETY: TUNSETVNETHDRSZ reads one int, which outlives the call.
+    done(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const len) })
+}
+
+/// Say what a tap may leave to its reader: TUN_F_ flags.
+///
+/// # Errors
+/// As the TUNSETOFFLOAD request.
+pub fn set_tap_offloads(file: &File, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes its argument by value.
+    done(unsafe {
+        libc::ioctl(
+            file.as_raw_fd(),
+            libc::TUNSETOFFLOAD,
+            libc::c_ulong::from(flags),
+        )
+    })
+}
+
+fn done(result: libc::c_int) -> io::Result<()> {
+    match result {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// An offset as system calls take it.
 fn offset(at: u64) -> io::Result<libc::off_t> {
     at.try_into()
