@@ -59,7 +59,9 @@ proptest! {
         heads in prop::collection::vec(
             prop_oneof![6 => (0..3u16).prop_map(|chain| chain * 4), 1 => 0..13u16], 1..12),
         headers in prop::collection::vec(
-            (prop_oneof![4 => Just(0u32), 2 => Just(1), 1 => 0..16u32], prop_oneof![4 => 0..16u64, 1 => any::<u64>()]), 16),
+            (prop_oneof![4 => Just(0u32), 2 => Just(1), 1 => 0..16u32],
+             prop_oneof![4 => 0..16u64, 1 => any::<u64>()]),
+            16),
         skip in prop_oneof![8 => Just(0u16), 1 => any::<u16>()],
     ) {
         for (place, raw) in bends {
