@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hypercall_abi::Mode;
-use hypervisor::io::{Device, Disk};
+use hypervisor::io::{Device, Disk, Engine};
 use hypervisor::{Config, HostError, Vm};
 use tempfile::NamedTempFile;
 use tests::{Ran, each_mode, kernel, need_kvm, run};
@@ -22,6 +22,7 @@ fn disk(path: &Path) -> Disk {
         path: path.to_owned(),
         read_only: false,
         direct: false,
+        engine: Engine::Auto,
     }
 }
 

@@ -1,39 +1,81 @@
-//! What a transport needs of a device (virtio 1.2, 2: Basic Facilities of a Virtio Device).
+//! What a transport and its worker need of a device (virtio 1.2, 2: Basic Facilities of a Virtio
+//! Device). It never names a transport.
+//!
+//! A device is two halves. The [`Device`] stays with the transport and answers for its features and
+//! its configuration, on the vCPU's thread. The [`DataPath`], which each activation makes anew,
+//! belongs to the worker thread. So no lock is on the data path, and a read of the configuration
+//! never waits for I/O. What both halves need, they share as the device sees fit.
 
-use virtio_queue::Queue;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use virtio_bindings::{virtio_config, virtio_ring};
 use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::epoll::EventSet;
 
-/// The queues that a driver has set up, in the device's order.
-pub type Queues = Vec<Queue>;
+use crate::chain::ChainError;
+use crate::queue::VirtQueue;
 
-/// Why a device cannot go on; the transport then sets DEVICE_NEEDS_RESET (virtio 1.2, 2.1).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Feature bits that belong to no device type (virtio 1.2, 6: Reserved Feature Bits).
+pub mod feature {
+    use super::{virtio_config, virtio_ring};
+
+    /// VIRTIO_F_VERSION_1: required of every driver.
+    pub const VERSION_1: u64 = 1 << virtio_config::VIRTIO_F_VERSION_1;
+    /// VIRTIO_F_INDIRECT_DESC.
+    pub const INDIRECT_DESC: u64 = 1 << virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
+    /// VIRTIO_F_EVENT_IDX.
+    pub const EVENT_IDX: u64 = 1 << virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+    /// What [`VirtQueue`](crate::VirtQueue) does for every device.
+    pub const QUEUE: u64 = VERSION_1 | INDIRECT_DESC | EVENT_IDX;
+}
+
+/// Why a device cannot go on; the transport then sets DEVICE_NEEDS_RESET (virtio 1.2, 2.1.2).
+#[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// The driver activated the device with another number of queues than it has.
-    #[error("the driver set up {given} queues, the device has {needed}")]
-    Queues {
-        /// How many the driver set up.
-        given: usize,
-        /// How many the device has.
-        needed: usize,
-    },
-    /// The driver accepted a feature that the device did not offer.
-    #[error("the driver accepted features {0:#x} that the device does not offer")]
-    Features(u64),
-    /// A chain of descriptors breaks the rules.
+    /// The driver broke the rules of a queue.
     #[error("queue {queue}: {what}")]
-    Chain {
+    Queue {
+        /// The queue's index.
+        queue: usize,
+        /// Which rule.
+        what: ChainError,
+    },
+    /// A chain of descriptors is no request of this device, and has no room to say so.
+    #[error("queue {queue}: {what}")]
+    Request {
         /// The queue's index.
         queue: usize,
         /// What is wrong, as a sentence fragment.
         what: &'static str,
     },
+    /// The host refused what the data path needs.
+    #[error("the host refused {what}")]
+    Host {
+        /// What was asked for.
+        what: &'static str,
+        /// The host's reason.
+        source: std::io::Error,
+    },
 }
 
-/// A virtio device, whichever transport carries it.
+/// What an activated device works with.
+pub struct Activation {
+    /// The guest's memory.
+    pub memory: GuestMemoryMmap,
+    /// The features that driver and device agreed on, as bits.
+    pub features: u64,
+    /// Every queue of the device, in its order; one that the driver left out never has a request.
+    pub queues: Vec<VirtQueue>,
+}
+
+/// Tells the driver that the configuration has changed; callable from any thread.
+pub type ConfigChanged = Arc<dyn Fn() + Send + Sync>;
+
+/// The half of a virtio device that stays with the transport.
 ///
-/// A transport negotiates features, then activates the device with its queues; from then on each
-/// doorbell is a [`Device::notify`]. A reset may come at any time.
+/// A transport negotiates features, then activates the device with its queues. A reset may come at
+/// any time: the data path is drained and dropped, then [`Device::reset`] is called.
 pub trait Device: Send {
     /// The device's type (virtio 1.2, 5: Device Types).
     fn device_type(&self) -> u32;
@@ -41,7 +83,7 @@ pub trait Device: Send {
     /// The features that the device offers, as bits.
     fn features(&self) -> u64;
 
-    /// The largest size of each queue, in descriptors.
+    /// The largest size of each queue, in descriptors; powers of two up to 32768.
     fn queue_sizes(&self) -> &[u16];
 
     /// Read device configuration space; bytes beyond its end read as zero.
@@ -52,119 +94,74 @@ pub trait Device: Send {
         let _ = (offset, from);
     }
 
-    /// Start, with the features that the driver accepted and the queues that it set up.
+    /// How to tell the driver of changes of the configuration; called once, by the transport.
+    fn on_config_change(&mut self, tell: ConfigChanged) {
+        let _ = tell;
+    }
+
+    /// Make the data path, with the features that were agreed on and the queues that were set up.
     ///
     /// # Errors
-    /// [`DeviceError::Queues`] or [`DeviceError::Features`].
-    fn activate(
-        &mut self,
-        memory: GuestMemoryMmap,
-        features: u64,
-        queues: Queues,
-    ) -> Result<(), DeviceError>;
+    /// [`DeviceError::Host`] when the host refuses what the data path needs.
+    fn activate(&mut self, activation: Activation) -> Result<Box<dyn DataPath>, DeviceError>;
 
-    /// A queue's doorbell rang; returns whether the driver wants an interrupt.
-    ///
-    /// # Errors
-    /// [`DeviceError::Chain`]: the queue stays stopped until a reset.
-    fn notify(&mut self, queue: usize) -> Result<bool, DeviceError>;
-
-    /// Forget driver, features and queues.
-    fn reset(&mut self);
+    /// Forget the driver; its data path is gone already.
+    fn reset(&mut self) {}
 }
 
-/// Check what a driver activates a device with.
-///
-/// # Errors
-/// [`DeviceError::Queues`] and [`DeviceError::Features`].
-pub fn check_activation(
-    device: &dyn Device,
-    features: u64,
-    queues: &Queues,
-) -> Result<(), DeviceError> {
-    let (given, needed) = (queues.len(), device.queue_sizes().len());
-    if given != needed {
-        return Err(DeviceError::Queues { given, needed });
-    }
-    match features & !(device.features() | crate::transport::mmio::VERSION_1) {
-        0 => Ok(()),
-        extra => Err(DeviceError::Features(extra)),
+/// What a step of the data path leaves to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// The driver wants an interrupt for used buffers.
+    pub interrupt: bool,
+    /// Requests are left, beyond what one step may take: call again, after other events.
+    pub again: bool,
+}
+
+impl std::ops::BitOrAssign for Served {
+    fn bitor_assign(&mut self, other: Served) {
+        self.interrupt |= other.interrupt;
+        self.again |= other.again;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use virtio_queue::QueueT;
-    use vm_memory::GuestAddress;
+/// The half of an activated device that the worker owns. Dropping it ends all of its I/O.
+pub trait DataPath: Send {
+    /// A queue's doorbell rang. Takes a bounded number of requests.
+    ///
+    /// # Errors
+    /// [`DeviceError`]: the device does nothing more until a reset.
+    fn notify(&mut self, queue: usize) -> Result<Served, DeviceError>;
 
-    /// Counts its doorbells.
-    #[derive(Default)]
-    struct Bell {
-        active: bool,
-        rung: u32,
+    /// The queues, in the device's order.
+    fn queues(&mut self) -> &mut [VirtQueue];
+
+    /// File descriptors that the device waits for, its own until it is dropped; asked for once.
+    fn fds(&self) -> Vec<RawFd> {
+        Vec::new()
     }
 
-    impl Device for Bell {
-        fn device_type(&self) -> u32 {
-            4
-        }
-        fn features(&self) -> u64 {
-            1 << 32
-        }
-        fn queue_sizes(&self) -> &[u16] {
-            &[16]
-        }
-        fn read_config(&self, _: u64, into: &mut [u8]) {
-            into.fill(0);
-        }
-        fn activate(
-            &mut self,
-            _: GuestMemoryMmap,
-            features: u64,
-            queues: Queues,
-        ) -> Result<(), DeviceError> {
-            check_activation(self, features, &queues)?;
-            self.active = true;
-            Ok(())
-        }
-        fn notify(&mut self, queue: usize) -> Result<bool, DeviceError> {
-            if !self.active {
-                return Err(DeviceError::Chain {
-                    queue,
-                    what: "the device is not active",
-                });
-            }
-            self.rung += 1;
-            Ok(true)
-        }
-        fn reset(&mut self) {
-            self.active = false;
-        }
+    /// What to wait for at a file descriptor, by its place in [`DataPath::fds`]; asked for after each
+    /// step. Empty: nothing, not even that the other end is gone.
+    fn interest(&self, fd: usize) -> EventSet {
+        let _ = fd;
+        EventSet::IN
     }
 
-    #[test]
-    fn a_device_starts_only_with_its_own_queues_and_features() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4096)]).expect("a page");
-        let queue = || Queue::new(16).expect("a power of two");
-        let mut bell = Bell::default();
-        assert!(bell.notify(0).is_err());
-        let wrong = bell.activate(memory.clone(), 0, vec![]);
-        assert_eq!(
-            wrong,
-            Err(DeviceError::Queues {
-                given: 0,
-                needed: 1
-            })
-        );
-        assert_eq!(
-            bell.activate(memory.clone(), 1, vec![queue()]),
-            Err(DeviceError::Features(1))
-        );
-        assert_eq!(bell.activate(memory, 1 << 32, vec![queue()]), Ok(()));
-        assert_eq!(bell.notify(0), Ok(true));
-        bell.reset();
-        assert!(bell.notify(0).is_err());
-        assert_eq!(bell.rung, 1);
+    /// A file descriptor, by its place in [`DataPath::fds`], is as [`DataPath::interest`] wants it.
+    ///
+    /// # Errors
+    /// As [`DataPath::notify`].
+    fn ready(&mut self, fd: usize) -> Result<Served, DeviceError> {
+        let _ = fd;
+        Ok(Served::default())
+    }
+
+    /// Wait until nothing is in flight, and give it back to the driver.
+    ///
+    /// # Errors
+    /// As [`DataPath::notify`].
+    fn drain(&mut self) -> Result<Served, DeviceError> {
+        Ok(Served::default())
     }
 }

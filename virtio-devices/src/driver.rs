@@ -1,193 +1,311 @@
-//! A driver for tests: it fills a queue by hand, well or badly, and drives a device through its registers.
+//! The driver's half, for tests: rings written by hand, so that they can be wrong in every way.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use virtio_bindings::virtio_mmio as register;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::Device;
-use crate::transport::mmio::{Interrupt, MmioTransport, QUEUE_NOTIFY, VERSION_1, status};
-
-pub const MEMORY: usize = 1 << 20;
-pub const DESC: u64 = 0x1000;
-pub const AVAIL: u64 = 0x2000;
-pub const USED: u64 = 0x3000;
-pub const BUFFERS: u64 = 0x10000;
-/// Descriptors of the queue.
-pub const SIZE: u16 = 16;
+use crate::device::feature;
+use crate::transport::{Interrupt, MmioTransport};
 
 pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
 pub const INDIRECT: u16 = 4;
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How much memory the guest has.
+pub const MEMORY: usize = 0x40_0000;
 
-/// A descriptor: address, length, flags, next.
-pub type Descriptor = (u64, u32, u16, u16);
+/// One descriptor: address, length, flags, next.
+pub type Raw = (u64, u32, u16, u16);
 
-struct Bell(Sender<()>);
+pub fn memory() -> GuestMemoryMmap {
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).expect("anonymous memory")
+}
 
-impl Interrupt for Bell {
-    fn signal(&self) {
-        let _ = self.0.send(());
+/// Counts interrupts, and lets a test wait for one.
+pub struct Line {
+    sender: Mutex<Sender<()>>,
+}
+
+impl Line {
+    pub fn new() -> (Arc<Line>, Receiver<()>) {
+        let (sender, receiver) = channel();
+        let sender = Mutex::new(sender);
+        (Arc::new(Line { sender }), receiver)
     }
 }
 
+impl Interrupt for Line {
+    fn signal(&self) {
+        let _ = self.sender.lock().expect("no test panics here").send(());
+    }
+}
+
+/// Where a queue's parts are.
+#[derive(Clone, Copy)]
+pub struct Rings {
+    pub size: u16,
+    pub descriptors: u64,
+    pub available: u64,
+    pub used: u64,
+}
+
+impl Rings {
+    /// The place of queue `index`, 64 KiB each, below the buffers.
+    pub fn at(index: usize, size: u16) -> Rings {
+        let base = 0x1_0000 * (index as u64 + 1);
+        Rings {
+            size,
+            descriptors: base,
+            available: base + 0x8000,
+            used: base + 0xa000,
+        }
+    }
+
+    pub fn describe(&self, memory: &GuestMemoryMmap, index: u16, raw: Raw) {
+        describe_at(memory, self.descriptors, index, raw);
+    }
+
+    /// Write an entry of the available ring, and move its index on.
+    pub fn offer(&self, memory: &GuestMemoryMmap, head: u16) {
+        let index = self.available_index(memory);
+        let slot = self.available + 4 + 2 * u64::from(index % self.size);
+        memory
+            .write_obj(head, GuestAddress(slot))
+            .expect("in memory");
+        self.set_available_index(memory, index.wrapping_add(1));
+    }
+
+    pub fn available_index(&self, memory: &GuestMemoryMmap) -> u16 {
+        memory
+            .load(GuestAddress(self.available + 2), Ordering::SeqCst)
+            .expect("in memory")
+    }
+
+    pub fn set_available_index(&self, memory: &GuestMemoryMmap, index: u16) {
+        memory
+            .store(index, GuestAddress(self.available + 2), Ordering::SeqCst)
+            .expect("in memory");
+    }
+
+    pub fn used_index(&self, memory: &GuestMemoryMmap) -> u16 {
+        memory
+            .load(GuestAddress(self.used + 2), Ordering::SeqCst)
+            .expect("in memory")
+    }
+
+    /// The used ring's entry `index`: head and length.
+    pub fn used(&self, memory: &GuestMemoryMmap, index: u16) -> (u32, u32) {
+        let at = self.used + 4 + 8 * u64::from(index % self.size);
+        let read = |at| memory.read_obj(GuestAddress(at)).expect("in memory");
+        (read(at), read(at + 4))
+    }
+
+    /// used_event, when EVENT_IDX is negotiated.
+    pub fn set_used_event(&self, memory: &GuestMemoryMmap, index: u16) {
+        let at = self.available + 4 + 2 * u64::from(self.size);
+        memory
+            .store(index, GuestAddress(at), Ordering::SeqCst)
+            .expect("in memory");
+    }
+
+    /// avail_event, when EVENT_IDX is negotiated.
+    pub fn available_event(&self, memory: &GuestMemoryMmap) -> u16 {
+        let at = self.used + 4 + 8 * u64::from(self.size);
+        memory
+            .load(GuestAddress(at), Ordering::SeqCst)
+            .expect("in memory")
+    }
+}
+
+pub fn describe_at(memory: &GuestMemoryMmap, table: u64, index: u16, raw: Raw) {
+    let at = table + 16 * u64::from(index);
+    let write = |offset, bytes: &[u8]| {
+        memory
+            .write_slice(bytes, GuestAddress(at + offset))
+            .expect("in memory");
+    };
+    write(0, &raw.0.to_le_bytes());
+    write(8, &raw.1.to_le_bytes());
+    write(12, &raw.2.to_le_bytes());
+    write(14, &raw.3.to_le_bytes());
+}
+
+/// A driver of a device behind MMIO registers.
 pub struct Driver {
-    pub memory: GuestMemoryMmap,
     pub transport: MmioTransport,
+    pub memory: GuestMemoryMmap,
+    pub rings: Vec<Rings>,
     interrupts: Receiver<()>,
-    available: u16,
 }
 
 impl Driver {
-    /// A device that has been reset.
-    pub fn found(device: impl Device + 'static) -> Self {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-        let (send, interrupts) = channel();
+    pub fn new(device: Box<dyn crate::Device>) -> Driver {
+        let memory = memory();
+        let sizes = device.queue_sizes().iter().enumerate();
+        let rings = sizes.map(|(index, size)| Rings::at(index, *size)).collect();
+        let (line, interrupts) = Line::new();
         let transport =
-            MmioTransport::new(Box::new(device), memory.clone(), Arc::new(Bell(send))).unwrap();
-        Self {
-            memory,
+            MmioTransport::new(device, memory.clone(), line).expect("doorbells to be had");
+        Driver {
             transport,
+            memory,
+            rings,
             interrupts,
-            available: 0,
         }
     }
 
-    /// One that is driven, with these features.
-    pub fn ready(device: impl Device + 'static, features: u64) -> Self {
-        let mut driver = Self::found(device);
-        driver.start(features);
-        driver
-    }
-
-    pub fn start(&mut self, features: u64) {
-        self.memory
-            .write_slice(&[0; 0x3000], GuestAddress(DESC))
-            .unwrap();
-        self.available = 0;
-        self.set(0x70, status::ACKNOWLEDGE);
-        self.set(0x70, status::ACKNOWLEDGE | status::DRIVER);
-        self.accept(features | VERSION_1);
-        self.set(0x70, 11);
-        assert_eq!(self.get(0x70), 11, "features are accepted");
-        self.set_queue();
-        assert_eq!(self.get(0x44), 1, "the queue is ready");
-        self.set(0x70, 15);
-        assert_eq!(self.get(0x70), 15);
-    }
-
-    pub fn accept(&mut self, features: u64) {
-        for half in [0, 1] {
-            self.set(0x24, half);
-            self.set(0x20, (features >> (32 * half)) as u32);
-        }
-    }
-
-    pub fn set_queue(&mut self) {
-        self.set(0x30, 0);
-        self.set(0x38, SIZE.into());
-        for (register, at) in [(0x80, DESC), (0x90, AVAIL), (0xa0, USED)] {
-            self.set(register, at as u32);
-            self.set(register + 4, (at >> 32) as u32);
-        }
-        self.set(0x44, 1);
-    }
-
-    pub fn get(&self, register: u64) -> u32 {
+    pub fn read(&self, register: u32) -> u32 {
         let mut bytes = [0; 4];
-        self.transport.read(register, &mut bytes);
+        self.transport.read(register.into(), &mut bytes);
         u32::from_le_bytes(bytes)
     }
 
-    pub fn set(&mut self, register: u64, value: u32) {
-        self.transport.write(register, &value.to_le_bytes());
+    pub fn write(&mut self, register: u32, value: u32) {
+        self.transport.write(register.into(), &value.to_le_bytes());
     }
 
-    pub fn write_descriptor(&self, table: u64, index: u16, descriptor: Descriptor) {
-        let (at, len, flags, next) = descriptor;
-        let place = table + u64::from(index) * 16;
-        self.put(place, &at.to_le_bytes());
-        self.put(place + 8, &len.to_le_bytes());
-        self.put(place + 12, &flags.to_le_bytes());
-        self.put(place + 14, &next.to_le_bytes());
+    pub fn status(&self) -> u32 {
+        self.read(register::VIRTIO_MMIO_STATUS)
+    }
+
+    pub fn set_status(&mut self, value: u32) {
+        self.write(register::VIRTIO_MMIO_STATUS, value);
+    }
+
+    pub fn offered(&mut self) -> u64 {
+        let mut half = |select| {
+            self.write(register::VIRTIO_MMIO_DEVICE_FEATURES_SEL, select);
+            u64::from(self.read(register::VIRTIO_MMIO_DEVICE_FEATURES))
+        };
+        half(0) | half(1) << 32
+    }
+
+    pub fn accept(&mut self, features: u64) {
+        for (select, value) in [(0, features as u32), (1, (features >> 32) as u32)] {
+            self.write(register::VIRTIO_MMIO_DRIVER_FEATURES_SEL, select);
+            self.write(register::VIRTIO_MMIO_DRIVER_FEATURES, value);
+        }
+    }
+
+    /// Up to FEATURES_OK.
+    pub fn negotiate(&mut self, features: u64) {
+        self.set_status(0);
+        self.set_status(1);
+        self.set_status(3);
+        self.accept(features);
+        self.set_status(11);
+        assert_eq!(self.status(), 11, "features {features:#x} are taken");
+    }
+
+    /// Write the registers of a queue; the caller makes it ready.
+    pub fn place(&mut self, index: usize, rings: Rings) {
+        self.write(register::VIRTIO_MMIO_QUEUE_SEL, index as u32);
+        self.write(register::VIRTIO_MMIO_QUEUE_NUM, rings.size.into());
+        for (register, value) in [
+            (register::VIRTIO_MMIO_QUEUE_DESC_LOW, rings.descriptors),
+            (register::VIRTIO_MMIO_QUEUE_AVAIL_LOW, rings.available),
+            (register::VIRTIO_MMIO_QUEUE_USED_LOW, rings.used),
+        ] {
+            self.write(register, value as u32);
+            self.write(register + 4, (value >> 32) as u32);
+        }
+    }
+
+    pub fn set_ready(&mut self, index: usize, value: u32) -> u32 {
+        self.write(register::VIRTIO_MMIO_QUEUE_SEL, index as u32);
+        self.write(register::VIRTIO_MMIO_QUEUE_READY, value);
+        self.read(register::VIRTIO_MMIO_QUEUE_READY)
+    }
+
+    /// Negotiate, set up every queue afresh, and set DRIVER_OK.
+    pub fn start(&mut self, features: u64) {
+        self.negotiate(features | feature::VERSION_1);
+        for (index, rings) in self.rings.clone().into_iter().enumerate() {
+            let zeros = [0; 0x1_0000];
+            let base = GuestAddress(rings.descriptors);
+            self.memory.write_slice(&zeros, base).expect("in memory");
+            self.place(index, rings);
+            assert_eq!(self.set_ready(index, 1), 1, "queue {index} is taken");
+        }
+        while self.interrupts.try_recv().is_ok() {}
+        self.set_status(15);
+        assert_eq!(self.status() & 15, 15);
+    }
+
+    pub fn kick(&mut self, queue: u32) {
+        self.write(register::VIRTIO_MMIO_QUEUE_NOTIFY, queue);
+    }
+
+    /// Wait for an interrupt, and return and acknowledge its causes.
+    pub fn interrupted(&mut self) -> u32 {
+        self.interrupts
+            .recv_timeout(PATIENCE)
+            .expect("an interrupt comes");
+        let causes = self.read(register::VIRTIO_MMIO_INTERRUPT_STATUS);
+        self.write(register::VIRTIO_MMIO_INTERRUPT_ACK, causes);
+        causes
+    }
+
+    /// Whether an interrupt came within a while that is short for a test.
+    pub fn is_interrupted_within(&mut self, time: Duration) -> bool {
+        self.interrupts.recv_timeout(time).is_ok()
+    }
+
+    /// Put a chain of descriptors into the table from index 0 on, offer it, and ring.
+    pub fn submit(&mut self, queue: usize, chain: &[(u64, u32, u16)]) {
+        self.lay_out(queue, 0, chain);
+        self.rings[queue].offer(&self.memory, 0);
+        self.kick(queue as u32);
+    }
+
+    /// Put a chain into the table from `first` on, linked.
+    pub fn lay_out(&self, queue: usize, first: u16, chain: &[(u64, u32, u16)]) {
+        for (index, (at, len, flags)) in (first..).zip(chain) {
+            let is_last = usize::from(index - first) + 1 == chain.len();
+            let flags = flags | if is_last { 0 } else { NEXT };
+            self.rings[queue].describe(&self.memory, index, (*at, *len, flags, index + 1));
+        }
+    }
+
+    /// Wait until the used index is `index`; interrupts are taken meanwhile.
+    pub fn wait_used(&mut self, queue: usize, index: u16) {
+        let start = std::time::Instant::now();
+        while self.rings[queue].used_index(&self.memory) != index {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "used index never becomes {index}"
+            );
+            assert_eq!(self.transport.fault(), None);
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Wait until the device asks for a reset; returns why.
+    pub fn wait_fault(&mut self) -> String {
+        let start = std::time::Instant::now();
+        while !self.transport.needs_reset() {
+            assert!(start.elapsed() < PATIENCE, "the device never needs a reset");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        self.transport.fault().expect("a reason")
     }
 
     pub fn put(&self, at: u64, bytes: &[u8]) {
-        self.memory.write_slice(bytes, GuestAddress(at)).unwrap();
+        self.memory
+            .write_slice(bytes, GuestAddress(at))
+            .expect("in memory");
     }
 
-    pub fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
+    pub fn get(&self, at: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.memory
             .read_slice(&mut bytes, GuestAddress(at))
-            .unwrap();
+            .expect("in memory");
         bytes
-    }
-
-    /// Make descriptors from index 0 on available, the first one the head.
-    pub fn offer(&mut self, descriptors: &[Descriptor]) {
-        for (index, descriptor) in descriptors.iter().enumerate() {
-            self.write_descriptor(DESC, index as u16, *descriptor);
-        }
-        self.offer_head(0);
-    }
-
-    pub fn offer_head(&mut self, head: u16) {
-        let slot = AVAIL + 4 + u64::from(self.available % SIZE) * 2;
-        self.put(slot, &head.to_le_bytes());
-        self.available = self.available.wrapping_add(1);
-        self.put(AVAIL + 2, &self.available.to_le_bytes());
-    }
-
-    pub fn ring(&mut self) {
-        self.set(QUEUE_NOTIFY, 0);
-    }
-
-    /// Wait for an interrupt.
-    pub fn wait(&self) {
-        let limit = Duration::from_secs(20);
-        self.interrupts.recv_timeout(limit).expect("an interrupt");
-    }
-
-    /// Whether no interrupt has come.
-    pub fn is_quiet(&self) -> bool {
-        self.interrupts.try_recv().is_err()
-    }
-
-    pub fn used(&self) -> u16 {
-        let bytes = self.bytes(USED + 2, 2);
-        u16::from_le_bytes([bytes[0], bytes[1]])
-    }
-
-    /// What was used last: head, and bytes written.
-    pub fn last_used(&self) -> (u32, u32) {
-        let slot = USED + 4 + u64::from(self.used().wrapping_sub(1) % SIZE) * 8;
-        let bytes = self.bytes(slot, 8);
-        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-        (word(0), word(4))
-    }
-
-    /// Offer, ring, and wait until it is used.
-    pub fn ask(&mut self, descriptors: &[Descriptor]) -> (u32, u32) {
-        let before = self.used();
-        self.offer(descriptors);
-        self.ring();
-        self.wait();
-        assert_eq!(self.used(), before.wrapping_add(1));
-        self.last_used()
-    }
-
-    /// Offer, ring, and see that the device cannot go on.
-    pub fn break_it(&mut self, descriptors: &[Descriptor]) {
-        self.offer(descriptors);
-        self.ring();
-        self.wait();
-        assert_eq!(self.get(0x70), 15 | status::NEEDS_RESET);
-        assert_eq!(
-            self.get(0x60) & 2,
-            2,
-            "the interrupt is one of the configuration"
-        );
     }
 }

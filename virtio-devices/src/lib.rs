@@ -1,26 +1,32 @@
-//! Paravane's virtio devices (virtio 1.2), apart from KVM and from where they are in guest memory.
+//! Paravane's virtio devices (virtio 1.2), their transport, and the memory helpers that they share
+//! with the hypervisor. Free of KVM: who maps the registers and injects the interrupts calls
+//! [`transport::mmio::MmioTransport`].
 //!
-//! In walking order: `transport` is how a driver reaches a device; `device` is what a transport needs of one;
-//! `worker` is the thread that looks at queues; `lines` are interrupts; `queue` and `chain` are requests;
-//! `blk` and `rng` are the devices; `memory` copies guest memory, for the hypervisor's console too.
-#![forbid(unsafe_code)]
+//! In walking order: [`transport`] (registers, negotiation), [`worker`] (the thread on the data path),
+//! [`device`] (what both need of a device), [`queue`] and [`chain`] (the driver's requests, checked),
+//! then the devices, a folder each.
+#![deny(unsafe_code)]
 
+pub mod balloon;
 pub mod blk;
 pub mod chain;
+pub mod console;
 pub mod device;
-#[cfg(test)]
-mod driver;
-mod lines;
 pub mod memory;
+pub mod net;
 pub mod queue;
+#[allow(unsafe_code)]
+pub mod raw_io;
 pub mod rng;
 pub mod transport;
-mod worker;
+pub mod worker;
 
-pub use device::{Device, DeviceError, Queues};
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod echo;
+
+pub use device::{Activation, DataPath, Device, DeviceError, Served};
 pub use memory::OutOfRange;
-
-/// VIRTIO_F_INDIRECT_DESC (6): a descriptor may lead to a table of others.
-pub const INDIRECT_DESC: u64 = 1 << 28;
-/// VIRTIO_F_EVENT_IDX (6): each side says after which entry it wants to hear of more.
-pub const EVENT_IDX: u64 = 1 << 29;
+pub use queue::VirtQueue;
+pub use transport::{Interrupt, MmioTransport};

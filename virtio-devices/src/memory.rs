@@ -66,6 +66,15 @@ pub fn copy_out(memory: &GuestMemoryMmap, at: u64, from: &[u8]) -> Result<(), Ou
         .map_err(|_| failed)
 }
 
+/// Read a device's configuration space; what lies beyond its end is zero.
+pub fn read_config(config: &[u8], offset: u64, into: &mut [u8]) {
+    into.fill(0);
+    let rest = usize::try_from(offset).ok().and_then(|at| config.get(at..));
+    for (byte, value) in into.iter_mut().zip(rest.unwrap_or_default()) {
+        *byte = *value;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

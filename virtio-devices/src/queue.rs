@@ -1,64 +1,214 @@
-//! Serving a queue: each request that is available, until there are no more, with the interrupts that the driver
-//! wants (virtio 1.2, 2.7.7 and 2.7.10). Called by the devices.
+//! A queue as devices use it: `virtio-queue`'s ring, with each chain checked and each rule of
+//! notification kept (virtio 1.2, 2.7.6 to 2.7.10). Called by data paths. Never knows requests.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
+use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::chain::Chain;
-use crate::device::DeviceError;
+use crate::chain::{Chain, ChainError, Table};
+use crate::device::{DeviceError, Served, feature};
 
-/// Serve all that is available; whether the driver wants an interrupt. `each` does one request and says how many
-/// bytes it wrote.
-///
-/// # Errors
-/// [`DeviceError::Chain`]: the queue or a chain breaks the rules, or `each` says so.
-pub fn serve(
-    number: usize,
-    queue: &mut Queue,
-    memory: &GuestMemoryMmap,
-    mut each: impl FnMut(&Chain) -> Result<u32, &'static str>,
-) -> Result<bool, DeviceError> {
-    let fail = |what| DeviceError::Chain {
-        queue: number,
-        what,
-    };
-    let broken = |_: Error| fail("the rings cannot be read or written");
-    if !queue.ready() {
-        return Ok(false);
-    }
-    let mut wants_interrupt = false;
-    loop {
-        queue.disable_notification(memory).map_err(broken)?;
-        // The iterator refuses an index that is further than the queue is long.
-        loop {
-            let chain = queue.iter(memory).map_err(broken)?.next();
-            let Some(chain) = chain else {
-                break;
-            };
-            let chain = Chain::read(chain, memory).map_err(fail)?;
-            let written = each(&chain).map_err(fail)?;
-            queue
-                .add_used(memory, chain.head, written)
-                .map_err(broken)?;
-            wants_interrupt |= wants(queue, memory).map_err(broken)?;
-        }
-        // What came meanwhile has rung no doorbell.
-        if !queue.enable_notification(memory).map_err(broken)? {
-            return Ok(wants_interrupt);
-        }
-    }
+/// Where the entries of the two rings start, and how long a used one is, in bytes (2.7.6, 2.7.8).
+const AVAILABLE_HEADER: u64 = 4;
+const USED_HEADER: u64 = 4;
+const USED_LEN: u64 = 8;
+
+/// A queue that a driver has set up, or left out.
+pub struct VirtQueue {
+    index: usize,
+    ring: Queue,
+    memory: GuestMemoryMmap,
+    is_indirect_allowed: bool,
+    /// The used index that the driver was last told of, or did not want to be told of.
+    told: u16,
 }
 
-/// Whether the driver wants to hear of the request that was used last. Without EVENT_IDX it has a flag for that,
-/// which `virtio-queue` does not look at.
-fn wants(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, Error> {
-    const NO_INTERRUPT: u16 = 1;
-    if queue.event_idx_enabled() {
-        return queue.needs_notification(memory);
+impl VirtQueue {
+    /// Wrap a ring whose addresses were checked; one that is not ready has no requests.
+    pub(crate) fn new(
+        index: usize,
+        mut ring: Queue,
+        memory: GuestMemoryMmap,
+        features: u64,
+    ) -> Self {
+        ring.set_event_idx(features & feature::EVENT_IDX != 0);
+        VirtQueue {
+            index,
+            ring,
+            memory,
+            told: 0,
+            is_indirect_allowed: features & feature::INDIRECT_DESC != 0,
+        }
     }
-    let flags = memory.load(GuestAddress(queue.avail_ring()), Ordering::Acquire);
-    let flags: u16 = flags.map_err(Error::GuestMemory)?;
-    Ok(u16::from_le(flags) & NO_INTERRUPT == 0)
+
+    /// How many descriptors the driver gave the queue.
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        self.ring.size()
+    }
+
+    /// Whether the driver has set the queue up, and not disabled it since.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ring.ready()
+    }
+
+    /// Use the queue no more.
+    pub fn disable(&mut self) {
+        self.ring.set_ready(false);
+    }
+
+    /// Take the next request; returns whether there was one.
+    ///
+    /// # Errors
+    /// [`DeviceError::Queue`] for an index or a chain that breaks the rules.
+    pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, DeviceError> {
+        if !self.ring.ready() {
+            return Ok(false);
+        }
+        let table = Table {
+            at: GuestAddress(self.ring.desc_table()),
+            len: self.ring.size(),
+        };
+        let head = match self.ring.iter(&self.memory) {
+            Ok(mut heads) => heads.next().map(|chain| chain.head_index()),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let Some(head) = head else { return Ok(false) };
+        chain
+            .read(&self.memory, table, self.is_indirect_allowed, head)
+            .map_err(|what| self.broken(what))?;
+        Ok(true)
+    }
+
+    /// Give a request back, with the count of bytes that were written to its buffers.
+    ///
+    /// # Errors
+    /// [`DeviceError::Queue`] when the used ring cannot be reached.
+    pub fn push_used(&mut self, head: u16, written: u32) -> Result<(), DeviceError> {
+        self.ring
+            .add_used(&self.memory, head, written)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Give several chains back at once: the driver sees all of them or none, as it must where one
+    /// packet fills them (5.1.6.4).
+    ///
+    /// # Errors
+    /// As [`VirtQueue::push_used`].
+    pub fn push_used_together(&mut self, chains: &[(u16, u32)]) -> Result<(), DeviceError> {
+        let Some(((last, written), before)) = chains.split_last() else {
+            return Ok(());
+        };
+        let size = self.ring.size();
+        for (head, written) in before {
+            let next = self.ring.next_used();
+            let element = u64::from(*head) | u64::from(*written) << 32;
+            // The index moves with the last: until then the driver does not look at the entries.
+            let at = self.ring.used_ring() + USED_HEADER + USED_LEN * u64::from(next % size);
+            self.memory
+                .write_slice(&element.to_le_bytes(), GuestAddress(at))
+                .map_err(|error| self.broken(ChainError::Ring(error.to_string())))?;
+            self.ring.set_next_used(next.wrapping_add(1));
+        }
+        self.push_used(*last, *written)
+    }
+
+    /// Whether the driver wants an interrupt for what was given back since the last call (2.7.7.2).
+    ///
+    /// `virtio-queue` has this too, but neither the flag for drivers without EVENT_IDX nor chains that
+    /// are given back together.
+    ///
+    /// # Errors
+    /// As [`VirtQueue::push_used`].
+    pub fn needs_interrupt(&mut self) -> Result<bool, DeviceError> {
+        let (old, new) = (self.told, self.ring.next_used());
+        self.told = new;
+        // The used index must be out before the driver's wish is read (2.7.7.2).
+        fence(Ordering::SeqCst);
+        if self.ring.event_idx_enabled() {
+            let event = self.available_word(AVAILABLE_HEADER + 2 * u64::from(self.ring.size()))?;
+            // Whether the index has passed used_event on its way from `old`, all modulo 2^16.
+            let since_event = new.wrapping_sub(event).wrapping_sub(1);
+            return Ok(since_event < new.wrapping_sub(old));
+        }
+        let flags = self.available_word(0)?;
+        Ok(u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+    }
+
+    /// A word of the available ring.
+    fn available_word(&self, offset: u64) -> Result<u16, DeviceError> {
+        let at = GuestAddress(self.ring.avail_ring().saturating_add(offset));
+        let word = self.memory.load(at, Ordering::Relaxed);
+        word.map(u16::from_le)
+            .map_err(|error| self.broken(ChainError::Ring(error.to_string())))
+    }
+
+    /// Hand requests to `each` until none is left or as many as the queue's size were taken.
+    ///
+    /// `each` returns whether it gave a request back. A driver that refills the queue all the time
+    /// cannot keep the worker here.
+    ///
+    /// # Errors
+    /// [`DeviceError`] of the queue or of `each`.
+    pub fn serve(
+        &mut self,
+        chain: &mut Chain,
+        mut each: impl FnMut(&mut VirtQueue, &mut Chain) -> Result<bool, DeviceError>,
+    ) -> Result<Served, DeviceError> {
+        if !self.ring.ready() {
+            return Ok(Served::default());
+        }
+        let (mut left, mut has_used) = (self.ring.size(), false);
+        let again = loop {
+            self.quiet()?;
+            while left > 0 && self.pop(chain)? {
+                has_used |= each(self, chain)?;
+                left -= 1;
+            }
+            if left == 0 {
+                break true;
+            }
+            if !self.arm()? {
+                break false;
+            }
+        };
+        let interrupt = has_used && self.needs_interrupt()?;
+        Ok(Served { interrupt, again })
+    }
+
+    /// Ask for no doorbells while requests are taken.
+    fn quiet(&mut self) -> Result<(), DeviceError> {
+        let done = self.ring.disable_notification(&self.memory);
+        done.map_err(|error| self.failed(error))
+    }
+
+    /// Ask for a doorbell; returns whether requests came meanwhile, whose doorbell may be lost.
+    ///
+    /// # Errors
+    /// As [`VirtQueue::push_used`].
+    pub fn arm(&mut self) -> Result<bool, DeviceError> {
+        let more = self.ring.enable_notification(&self.memory);
+        more.map_err(|error| self.failed(error))
+    }
+
+    /// An error of this queue, which `virtio-queue` reports.
+    fn failed(&self, error: Error) -> DeviceError {
+        self.broken(match error {
+            Error::InvalidAvailRingIndex => ChainError::AvailableIndex {
+                size: self.ring.size(),
+            },
+            other => ChainError::Ring(other.to_string()),
+        })
+    }
+
+    /// A broken rule of this queue.
+    pub(crate) fn broken(&self, what: ChainError) -> DeviceError {
+        DeviceError::Queue {
+            queue: self.index,
+            what,
+        }
+    }
 }

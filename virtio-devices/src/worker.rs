@@ -1,109 +1,289 @@
-//! A device's thread: sleeps until a doorbell rings, and has the device look at that queue. Nothing wakes it
-//! otherwise.
+//! One thread per activated device: it waits for doorbells and for the device's own file
+//! descriptors, and calls the [`DataPath`]. Started and stopped by the transport. Sleeps without
+//! timers while nothing happens.
 
 use std::io;
-use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread::JoinHandle;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::Device;
-use crate::lines::Lines;
-use crate::transport::mmio::lock;
+use crate::device::{DataPath, DeviceError, Served};
+use crate::transport::shared::Shared;
 
-/// What stands for the end of the thread among the numbers of queues.
-const STOP: u64 = u64::MAX;
+/// What the transport asks of a worker.
+enum Command {
+    /// Drain the data path, and end.
+    Stop,
+    /// Drain the data path, use a queue no more, then say so.
+    Disable(usize, SyncSender<()>),
+}
 
-/// The thread; dropped, it ends, once the request that is under way is done.
+/// A running worker; dropping it stops it, once its I/O has ended.
 pub(crate) struct Worker {
-    stop: EventFd,
+    commands: Sender<Command>,
+    wake: EventFd,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    /// Start one.
-    ///
-    /// # Errors
-    /// The host has no eventfd, epoll or thread left.
+    /// Run a data path on a thread of its own.
     pub fn start(
-        device: &Arc<Mutex<Box<dyn Device>>>,
-        lines: &Arc<Lines>,
+        path: Box<dyn DataPath>,
         doorbells: &[EventFd],
-    ) -> io::Result<Self> {
-        let stop = EventFd::new(EFD_NONBLOCK)?;
-        let epoll = Epoll::new()?;
-        let all = doorbells.iter().zip(0..).chain([(&stop, STOP)]);
-        for (event, number) in all {
-            let what = EpollEvent::new(EventSet::IN, number);
-            epoll.ctl(ControlOperation::Add, event.as_raw_fd(), what)?;
-        }
+        shared: Arc<Shared>,
+    ) -> io::Result<Worker> {
+        let wake = EventFd::new(EFD_NONBLOCK)?;
+        let (commands, receiver) = mpsc::channel();
         let doorbells = doorbells.iter().map(EventFd::try_clone);
-        let mut looking = Looking {
-            device: Arc::clone(device),
-            lines: Arc::clone(lines),
+        let mut run = Run {
+            epoll: Epoll::new()?,
+            wake: wake.try_clone()?,
             doorbells: doorbells.collect::<io::Result<_>>()?,
-            epoll,
+            fds: path
+                .fds()
+                .iter()
+                .map(|fd| (*fd, EventSet::empty()))
+                .collect(),
+            commands: receiver,
+            shared,
+            path: Some(path),
         };
-        let thread = thread::Builder::new().name("virtio".to_owned());
-        let thread = thread.spawn(move || looking.run())?;
-        Ok(Self {
-            stop,
+        run.watch_all()?;
+        let thread = std::thread::Builder::new()
+            .name("virtio".into())
+            .spawn(move || {
+                // The panic's message is out; a device that is gone silently would hang the guest.
+                if catch_unwind(AssertUnwindSafe(|| run.run())).is_err() {
+                    std::process::abort();
+                }
+            })?;
+        Ok(Worker {
+            commands,
+            wake,
             thread: Some(thread),
         })
+    }
+
+    /// Use a queue no more; returns when nothing of it is in flight.
+    pub fn disable(&self, queue: usize) {
+        let (done, is_done) = mpsc::sync_channel(1);
+        if self.tell(Command::Disable(queue, done)) {
+            // An error means that the worker has ended, and uses nothing.
+            let _ = is_done.recv();
+        }
+    }
+
+    /// Send a command; returns whether the worker is there to receive it.
+    fn tell(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok() && self.wake.write(1).is_ok()
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.stop.write(1);
+        self.tell(Command::Stop);
         if let Some(thread) = self.thread.take() {
-            // A panic of its own has ended the process by then.
+            // A panic of the thread has ended the process.
             let _ = thread.join();
         }
     }
 }
 
-struct Looking {
-    device: Arc<Mutex<Box<dyn Device>>>,
-    lines: Arc<Lines>,
-    doorbells: Vec<EventFd>,
+/// The token of `wake`; doorbells have their queue's index, other descriptors theirs from [`FDS`].
+const WAKE: u64 = u64::MAX;
+const FDS: u64 = 1 << 32;
+
+/// What the thread has.
+struct Run {
     epoll: Epoll,
+    wake: EventFd,
+    doorbells: Vec<EventFd>,
+    /// The device's descriptors, with what is waited for.
+    fds: Vec<(RawFd, EventSet)>,
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    /// Gone once it has failed: only commands are answered then.
+    path: Option<Box<dyn DataPath>>,
 }
 
-impl Looking {
+impl Run {
+    fn watch_all(&mut self) -> io::Result<()> {
+        self.watch(self.wake.as_raw_fd(), WAKE)?;
+        for (queue, doorbell) in self.doorbells.iter().enumerate() {
+            self.watch(doorbell.as_raw_fd(), queue as u64)?;
+        }
+        self.update_interest()
+    }
+
+    fn watch(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        let event = EpollEvent::new(EventSet::IN, token);
+        self.epoll.ctl(ControlOperation::Add, fd, event)
+    }
+
+    /// The thread: ends when it is told to.
     fn run(&mut self) {
-        let mut events = vec![EpollEvent::default(); self.doorbells.len() + 1];
+        // The driver may have filled queues before DRIVER_OK, without a doorbell that counts.
+        for queue in 0..self.doorbells.len() {
+            self.step(Some(queue), |path| path.notify(queue));
+        }
+        let mut events = vec![EpollEvent::default(); self.doorbells.len() + self.fds.len() + 1];
         loop {
             let count = match self.epoll.wait(-1, &mut events) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return self.lines.fail(),
+                Err(source) => {
+                    let what = "to wait for events";
+                    self.fail(DeviceError::Host { what, source });
+                    return self.obey_without_events();
+                }
             };
             for event in events.iter().take(count) {
-                match event.data() {
-                    STOP => return,
-                    queue => {
-                        if !self.look(queue as usize) {
-                            return self.lines.fail();
-                        }
-                    }
+                let is_end = match event.data() {
+                    WAKE => self.obey(),
+                    token if token >= FDS => self.fd_ready((token - FDS) as usize),
+                    queue => self.doorbell_rang(queue as usize),
+                };
+                if is_end {
+                    return;
                 }
             }
         }
     }
 
-    /// False when the device cannot go on.
-    fn look(&self, queue: usize) -> bool {
+    fn doorbell_rang(&mut self, queue: usize) -> bool {
         if let Some(doorbell) = self.doorbells.get(queue) {
+            // Empty when a reset took the rings away: then there is nothing to take, either.
             let _ = doorbell.read();
         }
-        match lock(&self.device).notify(queue) {
-            Ok(true) => self.lines.used(),
-            Ok(false) => {}
-            Err(_) => return false,
+        self.step(Some(queue), |path| path.notify(queue));
+        false
+    }
+
+    fn fd_ready(&mut self, fd: usize) -> bool {
+        self.step(None, |path| path.ready(fd));
+        false
+    }
+
+    /// Do what the transport asks; returns whether to end.
+    fn obey(&mut self) -> bool {
+        let _ = self.wake.read();
+        while let Ok(command) = self.commands.try_recv() {
+            if self.obey_one(command) {
+                return true;
+            }
         }
-        true
+        false
+    }
+
+    /// Without events, commands are all that is left.
+    fn obey_without_events(&mut self) {
+        while let Ok(command) = self.commands.recv() {
+            if self.obey_one(command) {
+                return;
+            }
+        }
+    }
+
+    fn obey_one(&mut self, command: Command) -> bool {
+        self.step(None, |path| path.drain());
+        match command {
+            Command::Stop => {
+                self.path = None;
+                true
+            }
+            Command::Disable(queue, done) => {
+                let queues = self.path.as_mut().map(|path| path.queues());
+                if let Some(queue) = queues.and_then(|queues| queues.get_mut(queue)) {
+                    queue.disable();
+                }
+                // The transport waits for it; it is never gone.
+                let _ = done.send(());
+                false
+            }
+        }
+    }
+
+    /// One call of the data path, and what follows from it.
+    fn step(
+        &mut self,
+        queue: Option<usize>,
+        call: impl FnOnce(&mut dyn DataPath) -> Result<Served, DeviceError>,
+    ) {
+        let Some(path) = &mut self.path else { return };
+        let served = match call(path.as_mut()) {
+            Ok(served) => served,
+            Err(error) => return self.fail(error),
+        };
+        if served.interrupt {
+            self.shared.used();
+        }
+        if served.again {
+            self.ring_again(queue);
+        }
+        if let Err(source) = self.update_interest() {
+            let what = "to wait for a file descriptor";
+            self.fail(DeviceError::Host { what, source });
+        }
+    }
+
+    /// Come back to queues after the events that wait already.
+    fn ring_again(&self, queue: Option<usize>) {
+        let is_meant = |index: usize| queue.is_none_or(|queue| queue == index);
+        for (_, doorbell) in self
+            .doorbells
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| is_meant(*index))
+        {
+            // A full counter rings already.
+            let _ = doorbell.write(1);
+        }
+    }
+
+    /// Wait for what the data path wants to wait for, and for nothing else: a descriptor whose
+    /// other end is gone is always ready.
+    fn update_interest(&mut self) -> io::Result<()> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        for (index, (fd, is)) in self.fds.iter_mut().enumerate() {
+            let wanted = path.interest(index);
+            if *is == wanted {
+                continue;
+            }
+            let operation = match (is.is_empty(), wanted.is_empty()) {
+                (true, _) => ControlOperation::Add,
+                (_, true) => ControlOperation::Delete,
+                _ => ControlOperation::Modify,
+            };
+            let event = EpollEvent::new(wanted, FDS + index as u64);
+            self.epoll.ctl(operation, *fd, event)?;
+            *is = wanted;
+        }
+        Ok(())
+    }
+
+    /// The device cannot go on: its I/O ends, the driver is told, commands are answered still.
+    fn fail(&mut self, error: DeviceError) {
+        for (fd, is) in self.fds.drain(..).filter(|(_, is)| !is.is_empty()) {
+            let event = EpollEvent::new(is, 0);
+            // What cannot be taken out is closed with the data path.
+            let _ = self.epoll.ctl(ControlOperation::Delete, fd, event);
+        }
+        for doorbell in &self.doorbells {
+            let (fd, event) = (doorbell.as_raw_fd(), EpollEvent::default());
+            let _ = self.epoll.ctl(ControlOperation::Delete, fd, event);
+        }
+        self.path = None;
+        self.shared.needs_reset(error.to_string());
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -83,9 +83,9 @@ Examples:
   paravane run --disk my.img --disk cd.iso,ro     two disks; `lsdev` and `disk` show them
   paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout
 
-Words of --disk: `ro`, the guest may not write; `direct`, past the host's page cache (O_DIRECT). A
-disk that is written is locked: a second virtual machine is refused. A comma in the file's name is
-written twice.";
+Words of --disk: `ro`, the guest may not write; `direct`, past the host's page cache (O_DIRECT);
+`engine=auto|io_uring|sync`, how the host is asked for I/O. A disk that is written is locked: a second
+virtual machine is refused. A comma in the file's name is written twice.";
 
 /// Options of `run`.
 #[derive(Debug, Group)]

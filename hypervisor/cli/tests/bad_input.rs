@@ -49,7 +49,7 @@ fn values_out_of_range_are_usage_errors() {
 #[test]
 fn a_disk_that_makes_no_sense_is_refused() {
     usage(&["run", "--disk", ",ro"], &["name the disk's file first"]);
-    usage(&["run", "--disk", "a,rw"], &["rw", "use ro or direct"]);
+    usage(&["run", "--disk", "a,rw"], &["rw", "use ro, direct"]);
     if !has_kvm() {
         return;
     }

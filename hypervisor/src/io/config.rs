@@ -4,8 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
-use virtio_devices::blk::{Blk, RawFile};
+use virtio_devices::blk::{Block, DiskOptions, FileDisk};
 use virtio_devices::rng::Rng;
+
+pub use virtio_devices::blk::EngineKind as Engine;
 
 /// A device to attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Disk {
     pub read_only: bool,
     /// Whether the host's page cache is passed by (O_DIRECT).
     pub direct: bool,
+    /// How the host's kernel is asked for I/O.
+    pub engine: Engine,
 }
 
 impl Device {
@@ -37,11 +41,24 @@ impl Device {
     ) -> Result<Box<dyn virtio_devices::Device>, Box<dyn Error + Send + Sync>> {
         Ok(match self {
             Self::Disk(disk) => {
-                let file = RawFile::open(&disk.path, disk.read_only, disk.direct)?;
-                Box::new(Blk::new(Box::new(file)))
+                let options = DiskOptions {
+                    is_read_only: disk.read_only,
+                    is_direct: disk.direct,
+                    engine: disk.engine,
+                };
+                let file = FileDisk::open(&disk.path, options)?;
+                Box::new(Block::new(Box::new(file), &disk.id()))
             }
-            Self::Rng => Box::new(Rng::new()?),
+            Self::Rng => Box::new(Rng),
         })
+    }
+}
+
+impl Disk {
+    /// What the guest is told as its name: the file's.
+    fn id(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
     }
 }
 

@@ -6,7 +6,7 @@ use kvm_bindings::{
     kvm_irq_routing_msi,
 };
 use kvm_ioctls::VmFd;
-use virtio_devices::transport::mmio::Interrupt;
+use virtio_devices::transport::Interrupt;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::error::HostError;

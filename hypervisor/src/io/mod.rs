@@ -25,7 +25,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::HostError;
 use crate::memory::Memory;
 
-pub use config::{Device, Disk};
+pub use config::{Device, Disk, Engine};
 
 /// Bytes from one device's registers to the next one's.
 const WINDOW: u64 = 4096;

@@ -1,166 +1,217 @@
-//! A raw image: a file, or a block device, whose bytes are the disk's.
+//! A disk in a file or on a block device, raw: opened, locked, measured. Called by whoever builds a
+//! machine. Never touches guest memory.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use vm_memory::{Bytes, GuestMemoryMmap};
-use vmm_sys_util::write_zeroes::{PunchHole, WriteZeroesAt};
+use rustix::fs::{FileType, FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock, fstat};
+use rustix::io::Errno;
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-use super::{Backend, SECTOR};
-use crate::chain::Buffer;
+use super::backend::{BlockBackend, Engine};
+use super::engine::{DIRECT_ALIGNMENT, Files, RingEngine, SyncEngine};
+use super::wire::SECTOR;
+use crate::raw_io::Ring;
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// It cannot be opened.
-    #[error("cannot open {}: {source}{}", path.display(), mend(source))]
-    Open {
+pub enum DiskError {
+    /// It cannot be opened, or not as it was asked for.
+    #[error("cannot {what} the disk {}: {source}{}", path.display(), mend(source))]
+    Host {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What failed, as a verb.
+        what: &'static str,
+        /// The host's reason.
         source: io::Error,
     },
-    /// Another process uses it: two writers lose data.
-    #[error(
-        "{} is in use by another process; end that one, or attach both with ro", path.display()
-    )]
+    /// Another process uses it.
+    #[error("the disk {} is in use by another process; {}", path.display(),
+        if *is_read_only { "it writes to it" } else { "open it read-only in both, or end the other" })]
     Locked {
         /// The file.
         path: PathBuf,
+        /// Whether it was to be read only.
+        is_read_only: bool,
     },
-    /// It is a folder, a pipe or the like.
-    #[error("{} is neither a file nor a block device", path.display())]
+    /// It is a directory, a pipe or the like.
+    #[error("the disk {} is neither a file nor a block device", path.display())]
     Kind {
         /// The file.
         path: PathBuf,
     },
-    /// It has no whole sector, or ends within one.
+    /// It has no whole number of sectors.
     #[error(
-        "{} has {len} bytes: a disk has whole sectors of 512, at least one; `truncate -s` makes it so",
+        "the disk {} has {len} bytes, and a disk has whole sectors of 512; `truncate -s` makes it so",
         path.display()
     )]
-    Length {
+    Size {
         /// The file.
         path: PathBuf,
-        /// Its length.
+        /// Its length, in bytes.
         len: u64,
     },
 }
 
-fn mend(error: &io::Error) -> &'static str {
-    match error.kind() {
+/// What mends the host's refusal, if that is known.
+fn mend(source: &io::Error) -> &'static str {
+    match source.kind() {
         io::ErrorKind::NotFound => "; `truncate -s 64M FILE` makes an empty disk",
-        io::ErrorKind::PermissionDenied => "; add ro, or change the file's permissions",
-        io::ErrorKind::InvalidInput => "; its filesystem cannot do O_DIRECT: leave direct out",
         _ => "",
     }
 }
 
-/// A raw image.
-#[derive(Debug)]
-pub struct RawFile {
-    file: File,
-    len: u64,
-    read_only: bool,
-    id: String,
+/// How the host's kernel is asked for I/O.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineKind {
+    /// io_uring where the host has it, else one system call after the other.
+    #[default]
+    Auto,
+    /// io_uring: many requests at a time.
+    IoUring,
+    /// preadv(2) and its like: one request after the other.
+    Sync,
 }
 
-impl RawFile {
-    /// Open one, and lock it: for this process alone if it is written, for readers otherwise. `direct`: past the
-    /// host's page cache.
+/// How to open a disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskOptions {
+    /// Refuse writes, and share the file with other readers.
+    pub is_read_only: bool,
+    /// Past the host's page cache (O_DIRECT).
+    pub is_direct: bool,
+    /// By which engine.
+    pub engine: EngineKind,
+}
+
+/// A raw disk.
+pub struct FileDisk {
+    files: Files,
+    capacity: u64,
+    is_read_only: bool,
+    kind: EngineKind,
+}
+
+impl FileDisk {
+    /// Open and lock a disk: exclusively, or shared if it is read only (flock(2)).
     ///
     /// # Errors
-    /// [`OpenError`], with the mend.
-    pub fn open(path: &Path, read_only: bool, direct: bool) -> Result<Self, OpenError> {
-        let fail = |source| OpenError::Open {
-            path: path.into(),
-            source,
+    /// [`DiskError`], which names the file.
+    pub fn open(path: &Path, options: DiskOptions) -> Result<FileDisk, DiskError> {
+        let failed = |what| {
+            let path = path.to_owned();
+            move |source| DiskError::Host { path, what, source }
         };
-        let mut options = OpenOptions::new();
-        options.read(true).write(!read_only);
-        // Without O_NONBLOCK a pipe would be waited for.
-        let direct = if direct { libc::O_DIRECT } else { 0 };
-        options.custom_flags(libc::O_NONBLOCK | direct);
-        let mut file = options.open(path).map_err(fail)?;
-        let kind = file.metadata().map_err(fail)?.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(OpenError::Kind { path: path.into() });
+        // Without waiting: opening a pipe that has no writer would hang.
+        let cached = open(path, options, libc::O_NONBLOCK).map_err(failed("open"))?;
+        // Before the lock and the size: neither means anything for a pipe.
+        let stat = fstat(&cached).map_err(io::Error::from);
+        let kind = FileType::from_raw_mode(stat.map_err(failed("examine"))?.st_mode);
+        if !matches!(kind, FileType::RegularFile | FileType::BlockDevice) {
+            let path = path.to_owned();
+            return Err(DiskError::Kind { path });
         }
-        let locked = match read_only {
-            true => file.try_lock_shared(),
-            false => file.try_lock(),
-        };
-        match locked {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.into() }),
-            Err(TryLockError::Error(source)) => return Err(fail(source)),
+        wait_for_io(&cached).map_err(failed("set up"))?;
+        lock(&cached, path, options.is_read_only)?;
+        let capacity = (&cached)
+            .seek(SeekFrom::End(0))
+            .map_err(failed("measure"))?;
+        if capacity == 0 || !capacity.is_multiple_of(SECTOR) {
+            let (path, len) = (path.to_owned(), capacity);
+            return Err(DiskError::Size { path, len });
         }
-        let len = file.seek(SeekFrom::End(0)).map_err(fail)?;
-        if len == 0 || !len.is_multiple_of(SECTOR) {
-            return Err(OpenError::Length {
-                path: path.into(),
-                len,
-            });
-        }
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Self {
-            file,
-            len,
-            read_only,
-            id: name
-                .chars()
-                .filter(char::is_ascii_graphic)
-                .take(20)
-                .collect(),
+        let direct = options
+            .is_direct
+            .then(|| open(path, options, libc::O_DIRECT));
+        let direct = direct.transpose().map_err(failed("open for direct I/O"))?;
+        let kind = choose(options.engine).map_err(failed("set up io_uring for"))?;
+        Ok(FileDisk {
+            files: Files {
+                cached: Arc::new(cached),
+                direct: direct.map(Arc::new),
+            },
+            capacity,
+            is_read_only: options.is_read_only,
+            kind,
+        })
+    }
+
+    /// The engine that is used: never [`EngineKind::Auto`].
+    #[must_use]
+    pub fn engine_kind(&self) -> EngineKind {
+        self.kind
+    }
+}
+
+impl BlockBackend for FileDisk {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    fn block_size(&self) -> u32 {
+        DIRECT_ALIGNMENT as u32
+    }
+
+    fn engine(&self, slots: u16, memory: &GuestMemoryMmap) -> io::Result<Box<dyn Engine>> {
+        let files = self.files.clone();
+        Ok(match self.kind {
+            EngineKind::Sync => Box::new(SyncEngine::new(files, memory)),
+            EngineKind::Auto | EngineKind::IoUring => {
+                Box::new(RingEngine::new(files, slots, memory)?)
+            }
         })
     }
 }
 
-impl Backend for RawFile {
-    fn len(&self) -> u64 {
-        self.len
-    }
+fn open(path: &Path, options: DiskOptions, flags: i32) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(!options.is_read_only)
+        .custom_flags(flags)
+        .open(path)
+}
 
-    fn is_read_only(&self) -> bool {
-        self.read_only
-    }
+/// Take O_NONBLOCK away: with it, io_uring fails where it would have to wait.
+fn wait_for_io(file: &File) -> io::Result<()> {
+    let flags = fcntl_getfl(file)?;
+    Ok(fcntl_setfl(file, flags - OFlags::NONBLOCK)?)
+}
 
-    fn id(&self) -> &str {
-        &self.id
+fn lock(file: &File, path: &Path, is_read_only: bool) -> Result<(), DiskError> {
+    let how = if is_read_only {
+        FlockOperation::NonBlockingLockShared
+    } else {
+        FlockOperation::NonBlockingLockExclusive
+    };
+    let path = path.to_owned();
+    match flock(file, how) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => Err(DiskError::Locked { path, is_read_only }),
+        Err(error) => Err(DiskError::Host {
+            path,
+            what: "lock",
+            source: error.into(),
+        }),
     }
+}
 
-    fn read(&mut self, at: u64, memory: &GuestMemoryMmap, into: &[Buffer]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(at))?;
-        for buffer in into {
-            memory
-                .read_exact_volatile_from(buffer.at, &mut self.file, buffer.len)
-                .map_err(io::Error::other)?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, at: u64, memory: &GuestMemoryMmap, from: &[Buffer]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(at))?;
-        for buffer in from {
-            memory
-                .write_all_volatile_to(buffer.at, &mut self.file, buffer.len)
-                .map_err(io::Error::other)?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn zero(&mut self, at: u64, len: u64, unmap: bool) -> io::Result<()> {
-        // A hole reads as zeros. Where there can be none, zeros are written.
-        if unmap && self.file.punch_hole(at, len).is_ok() {
-            return Ok(());
-        }
-        let len = usize::try_from(len).map_err(io::Error::other)?;
-        self.file.write_all_zeroes_at(at, len)
+/// Which engine to use; an io_uring that was asked for by name must be there.
+fn choose(asked: EngineKind) -> io::Result<EngineKind> {
+    let probe = || {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), DIRECT_ALIGNMENT)]);
+        Ring::new(1, &memory.map_err(io::Error::other)?)
+    };
+    match asked {
+        EngineKind::Sync => Ok(EngineKind::Sync),
+        EngineKind::IoUring => probe().map(|_| EngineKind::IoUring),
+        EngineKind::Auto => Ok(probe().map_or(EngineKind::Sync, |_| EngineKind::IoUring)),
     }
 }

@@ -1,105 +1,134 @@
-//! What a driver asks a disk for (virtio 1.2, 5.2.6): 16 bytes, payload, and a byte for the status, in as many
-//! descriptors as it likes.
+//! What a chain asks a disk for (virtio 1.2, 5.2.6). Called by the data path. Never does I/O.
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN,
+    VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-use crate::chain::{self, Buffer, Chain};
+use super::backend::{Command, Span};
+use super::wire::{
+    HEADER_LEN, Header, MAX_DISCARD, MAX_RANGES, MAX_ZEROES, RANGE_LEN, Range, SECTOR, status,
+};
+use crate::chain::{Chain, copy_from, drop_front, take_last_byte, total};
 
-/// Bytes before the payload: type, reserved, sector.
-const HEADER: usize = 16;
-
-/// The type of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Read,
-    Write,
-    Flush,
-    GetId,
-    Discard,
-    WriteZeroes,
-    Other,
+/// What a driver may ask of this disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// In bytes.
+    pub capacity: u64,
+    pub is_read_only: bool,
+    /// Without FLUSH, a driver takes each write for durable (5.2.6.2).
+    pub has_flush: bool,
+    pub has_discard: bool,
+    pub has_write_zeroes: bool,
 }
 
-/// A request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    pub kind: Kind,
-    pub sector: u64,
-    /// Payload from the driver.
-    pub from: Vec<Buffer>,
-    /// Room for payload to the driver.
-    pub into: Vec<Buffer>,
-    /// Where the status goes.
-    pub status: GuestAddress,
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Run a command.
+    Run(Command),
+    /// Write the disk's name to the buffers.
+    Id,
+    /// Say so, with this status.
+    Refuse(u8),
 }
 
-impl Request {
-    /// Read one from a chain.
-    ///
-    /// # Errors
-    /// What is wrong with the chain; without a place for the status nothing can be answered.
-    pub fn read(chain: &Chain, memory: &GuestMemoryMmap) -> Result<Self, &'static str> {
-        let mut header = [0; HEADER];
-        let first = chain::take(&chain.readable, HEADER as u64);
-        let first = first.ok_or("a request has no whole header")?;
-        gather(memory, &first, &mut header)?;
-        let from = chain::skip(&chain.readable, HEADER as u64).unwrap_or_default();
-        let room = chain::len(&chain.writable);
-        let payload = room.checked_sub(1);
-        let payload = payload.ok_or("a request has no place for its status")?;
-        let status = chain::skip(&chain.writable, payload).unwrap_or_default();
-        let status = status
-            .first()
-            .ok_or("a request has no place for its status")?;
-        let word = |at: usize| {
-            let bytes = header
-                .get(at..at + 4)
-                .and_then(|bytes| bytes.try_into().ok());
-            bytes.map_or(0, u32::from_le_bytes)
-        };
-        Ok(Self {
-            kind: match word(0) {
-                0 => Kind::Read,
-                1 => Kind::Write,
-                4 => Kind::Flush,
-                8 => Kind::GetId,
-                11 => Kind::Discard,
-                13 => Kind::WriteZeroes,
-                _ => Kind::Other,
-            },
-            sector: u64::from(word(12)) << 32 | u64::from(word(8)),
-            from,
-            into: chain::take(&chain.writable, payload).unwrap_or_default(),
-            status: status.at,
-        })
-    }
-}
-
-/// Copy buffers, which are as long as `into`, out of guest memory: headers, never payload.
+/// Split a chain by what its bytes are, whatever the layout of its descriptors: the chain keeps the
+/// payload alone. Returns where the status goes.
 ///
 /// # Errors
-/// They are not in memory any more.
-pub fn gather(
+/// A chain without a byte to write the status to, as a sentence fragment.
+pub(super) fn parse(
     memory: &GuestMemoryMmap,
-    buffers: &[Buffer],
-    into: &mut [u8],
-) -> Result<(), &'static str> {
-    let mut rest = into;
-    for buffer in buffers {
-        let (now, later) = rest.split_at_mut(buffer.len.min(rest.len()));
-        memory
-            .read_slice(now, buffer.at)
-            .map_err(|_| "a header cannot be read")?;
-        rest = later;
+    chain: &mut Chain,
+    limits: &Limits,
+) -> Result<(GuestAddress, Ask), &'static str> {
+    let at = take_last_byte(&mut chain.writable).ok_or("a request has no room for its status")?;
+    let mut header = [0; HEADER_LEN];
+    if copy_from(memory, &chain.readable, &mut header) != HEADER_LEN {
+        return Ok((at, Ask::Refuse(status::IOERR)));
     }
-    Ok(())
+    drop_front(&mut chain.readable, HEADER_LEN as u32);
+    let ask = limits.ask(memory, &Header::parse(&header), chain);
+    Ok((at, ask.unwrap_or_else(Ask::Refuse)))
 }
 
-/// Sector, number of sectors and flags of a DISCARD or WRITE ZEROES.
-pub fn range(bytes: &[u8; 16]) -> (u64, u32, u32) {
-    let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
-    let [i, j, k, l, m, n, o, p] = rest;
-    let sector = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    let count = u32::from_le_bytes([i, j, k, l]);
-    (sector, count, u32::from_le_bytes([m, n, o, p]))
+impl Limits {
+    fn ask(&self, memory: &GuestMemoryMmap, header: &Header, chain: &Chain) -> Result<Ask, u8> {
+        let (given, room) = (total(&chain.readable), total(&chain.writable));
+        let is_durable = !self.has_flush;
+        let command = match header.kind {
+            VIRTIO_BLK_T_IN if given == 0 => {
+                let at = self.span(header.sector, room)?.at;
+                Command::Read { at }
+            }
+            VIRTIO_BLK_T_OUT if room == 0 && !self.is_read_only => {
+                let at = self.span(header.sector, given)?.at;
+                Command::Write { at, is_durable }
+            }
+            VIRTIO_BLK_T_IN | VIRTIO_BLK_T_OUT => return Err(status::IOERR),
+            VIRTIO_BLK_T_FLUSH => Command::Flush,
+            VIRTIO_BLK_T_GET_ID => return Ok(Ask::Id),
+            VIRTIO_BLK_T_DISCARD if self.has_discard => {
+                let spans = self.ranges(memory, chain, MAX_DISCARD, 0)?;
+                let spans = spans.into_iter().map(|(span, _)| span).collect();
+                Command::Discard { spans, is_durable }
+            }
+            VIRTIO_BLK_T_WRITE_ZEROES if self.has_write_zeroes => {
+                let unmap = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+                let spans = self.ranges(memory, chain, MAX_ZEROES, unmap)?;
+                Command::WriteZeroes { spans, is_durable }
+            }
+            _ => return Err(status::UNSUPP),
+        };
+        Ok(Ask::Run(command))
+    }
+
+    /// The bytes from a sector on, if they are whole sectors of the disk.
+    fn span(&self, sector: u64, len: u64) -> Result<Span, u8> {
+        let at = sector.checked_mul(SECTOR).ok_or(status::IOERR)?;
+        let end = at.checked_add(len).ok_or(status::IOERR)?;
+        if len.is_multiple_of(SECTOR) && end <= self.capacity {
+            Ok(Span { at, len })
+        } else {
+            Err(status::IOERR)
+        }
+    }
+
+    /// The ranges of a discard or write-zeroes, with whether each may be unmapped. The payload is
+    /// small: it is copied.
+    fn ranges(
+        &self,
+        memory: &GuestMemoryMmap,
+        chain: &Chain,
+        most: u32,
+        allowed_flags: u32,
+    ) -> Result<Vec<(Span, bool)>, u8> {
+        let mut bytes = [0; RANGE_LEN * MAX_RANGES as usize];
+        let len = total(&chain.readable);
+        let is_whole = len > 0 && len.is_multiple_of(RANGE_LEN as u64);
+        if self.is_read_only || !is_whole || len > bytes.len() as u64 {
+            return Err(status::IOERR);
+        }
+        let count = copy_from(memory, &chain.readable, &mut bytes) / RANGE_LEN;
+        let (ranges, _) = bytes.as_chunks::<RANGE_LEN>();
+        let ranges = ranges.iter().take(count).map(Range::parse);
+        let ranges = ranges.map(|range| {
+            // Of both commands: flags that are not theirs (5.2.6.2).
+            if range.flags & !allowed_flags != 0 {
+                return Err(status::UNSUPP);
+            }
+            if range.count > most {
+                return Err(status::IOERR);
+            }
+            let span = self.span(range.sector, u64::from(range.count) * SECTOR)?;
+            Ok((span, range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0))
+        });
+        // Nothing to do for an empty range, and fallocate refuses one.
+        let is_some =
+            |range: &Result<(Span, bool), u8>| !matches!(range, Ok((span, _)) if span.len == 0);
+        ranges.filter(is_some).collect()
+    }
 }

@@ -1,230 +1,426 @@
-//! The disk, driven by hand, over files.
+//! A driver's half, by hand, against the device and real files, without KVM.
 
-use std::io::Write;
-use std::path::Path;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt;
 
+use proptest::prelude::*;
 use tempfile::NamedTempFile;
 
 use super::*;
-use crate::driver::{BUFFERS, Driver, NEXT, WRITE};
+use crate::device::feature;
+use crate::driver::{Driver, INDIRECT, WRITE, describe_at};
 
-const SECTORS: u64 = 64;
-const HEADER: u64 = BUFFERS;
-const DATA: u64 = BUFFERS + 0x1000;
-const STATUS: u64 = BUFFERS + 0x800;
+pub const KINDS: [EngineKind; 2] = [EngineKind::Sync, EngineKind::IoUring];
+pub const SECTORS: u64 = 2048;
+/// Where a test's header, status and data are.
+const HEADER: u64 = 0x10_0000;
+const STATUS: u64 = 0x10_0100;
+pub const DATA: u64 = 0x11_0000;
+const TABLE: u64 = 0x10_1000;
 
-fn image() -> NamedTempFile {
-    let mut file = NamedTempFile::new().unwrap();
-    let bytes: Vec<u8> = (0..SECTORS * SECTOR)
-        .map(|at| (at / SECTOR * 7 + at) as u8)
+const IN: u32 = 0;
+const OUT: u32 = 1;
+const FLUSH: u32 = 4;
+const GET_ID: u32 = 8;
+const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
+
+/// A disk whose sectors all differ.
+pub fn image() -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    let bytes: Vec<u8> = (0..SECTORS * SECTOR / 8)
+        .flat_map(|i| (i | 1 << 63).to_le_bytes())
         .collect();
-    file.write_all(&bytes).unwrap();
+    file.write_all(&bytes).expect("room");
     file
 }
 
-fn disk(file: &NamedTempFile, read_only: bool) -> Driver {
-    let raw = RawFile::open(file.path(), read_only, false).unwrap();
-    let disk = Blk::new(Box::new(raw));
-    let features = disk.features();
-    Driver::ready(disk, features & !EVENT_IDX)
-}
-
-/// One request with payload in one buffer; its status.
-fn ask(driver: &mut Driver, kind: u32, sector: u64, len: u32, is_write: bool) -> (u8, u32) {
-    header(driver, kind, sector);
-    driver.put(STATUS, &[0xee]);
-    let data = if is_write { NEXT } else { NEXT | WRITE };
-    let (_, written) = match len {
-        0 => driver.ask(&[(HEADER, 16, NEXT, 1), (STATUS, 1, WRITE, 0)]),
-        _ => driver.ask(&[
-            (HEADER, 16, NEXT, 1),
-            (DATA, len, data, 2),
-            (STATUS, 1, WRITE, 0),
-        ]),
+pub fn open(file: &NamedTempFile, engine: EngineKind) -> FileDisk {
+    let options = DiskOptions {
+        engine,
+        ..DiskOptions::default()
     };
-    (driver.bytes(STATUS, 1)[0], written)
+    FileDisk::open(file.path(), options).expect("opens")
 }
 
-fn header(driver: &Driver, kind: u32, sector: u64) {
-    driver.put(HEADER, &kind.to_le_bytes());
-    driver.put(HEADER + 8, &sector.to_le_bytes());
+/// A driver that has accepted everything.
+pub fn started(disk: FileDisk) -> Driver {
+    let mut driver = Driver::new(Box::new(Block::new(Box::new(disk), "a name")));
+    let features = driver.offered();
+    driver.start(features);
+    driver
 }
 
-fn contents(file: &NamedTempFile) -> Vec<u8> {
-    std::fs::read(file.path()).unwrap()
+/// A driver of a fresh disk for each engine.
+fn each(mut test: impl FnMut(&mut Driver, &NamedTempFile)) {
+    for kind in KINDS {
+        let file = image();
+        test(&mut started(open(&file, kind)), &file);
+    }
+}
+
+fn header(kind: u32, sector: u64) -> Vec<u8> {
+    let mut bytes = kind.to_le_bytes().to_vec();
+    bytes.extend([0; 4]);
+    bytes.extend(sector.to_le_bytes());
+    bytes
+}
+
+/// Submit a chain, wait, and return the status and the used length.
+fn submit(driver: &mut Driver, chain: &[(u64, u32, u16)], status_at: u64) -> (u8, u32) {
+    driver.put(status_at, &[0xff]);
+    let before = driver.rings[0].used_index(&driver.memory);
+    driver.submit(0, chain);
+    driver.wait_used(0, before.wrapping_add(1));
+    let (head, written) = driver.rings[0].used(&driver.memory, before);
+    assert_eq!(head, 0);
+    (driver.get(status_at, 1)[0], written)
+}
+
+/// The plain layout: header, data, status.
+fn ask(driver: &mut Driver, kind: u32, sector: u64, data: &[(u64, u32, u16)]) -> (u8, u32) {
+    driver.put(HEADER, &header(kind, sector));
+    let mut chain = vec![(HEADER, 16, 0)];
+    chain.extend(data);
+    chain.push((STATUS, 1, WRITE));
+    submit(driver, &chain, STATUS)
+}
+
+fn on_disk(file: &NamedTempFile, sector: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    file.as_file()
+        .read_exact_at(&mut bytes, sector * SECTOR)
+        .expect("inside");
+    bytes
 }
 
 #[test]
-fn a_driver_reads_its_configuration_at_any_width() {
-    let driver = disk(&image(), false);
-    assert_eq!(u64::from(driver.get(0x100)), SECTORS);
-    assert_eq!(
-        (driver.get(0x100 + 12), driver.get(0x100 + 20)),
-        (SEG_MAX, 512)
-    );
-    let mut bytes = [0xff; 8];
+fn the_configuration_tells_capacity_segments_and_blocks() {
+    let file = image();
+    let driver = started(open(&file, EngineKind::Sync));
+    let mut bytes = [0; 64];
     driver.transport.read(0x100, &mut bytes);
-    assert_eq!(u64::from_le_bytes(bytes), SECTORS);
-    driver.transport.read(0x100 + 58, &mut bytes);
-    assert_eq!(bytes, [0; 8], "beyond its end it is zeros");
-    driver.transport.read(u64::MAX, &mut bytes);
+    let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"));
+    assert_eq!(bytes[..8], SECTORS.to_le_bytes());
+    assert_eq!((u32_at(12), u32_at(20)), (254, 512));
+    assert_eq!((bytes[24], bytes[26]), (3, 8), "4096-byte blocks");
+    assert_eq!((u32_at(40), u32_at(52), bytes[56]), (8, 8, 1));
+    assert_eq!(bytes[60..], [0; 4]);
 }
 
 #[test]
-fn sectors_are_read_written_and_flushed() {
-    let file = image();
-    let mut driver = disk(&file, false);
-    let before = contents(&file);
-    assert_eq!(ask(&mut driver, 0, 3, 1024, false), (0, 1025));
-    assert_eq!(driver.bytes(DATA, 1024), before[3 * 512..5 * 512]);
-    driver.put(DATA, &[0x5a; 1024]);
-    assert_eq!(ask(&mut driver, 1, 9, 1024, true), (0, 1));
-    assert_eq!(ask(&mut driver, 4, 0, 0, false), (0, 1));
-    let after = contents(&file);
-    assert_eq!(after[9 * 512..11 * 512], [0x5a; 1024]);
-    assert_eq!(
-        (&after[..9 * 512], &after[11 * 512..]),
-        (&before[..9 * 512], &before[11 * 512..])
-    );
+fn data_goes_both_ways() {
+    each(|driver, file| {
+        let data: Vec<u8> = (0..8192).map(|i| (i % 251) as u8).collect();
+        driver.put(DATA, &data);
+        let pieces = [(DATA, 512, 0), (DATA + 512, 7, 0), (DATA + 519, 7673, 0)];
+        assert_eq!(ask(driver, OUT, 5, &pieces), (0, 1));
+        assert_eq!(on_disk(file, 5, 8192), data);
+        let pieces = [
+            (DATA + 0x1_0000, 8000, WRITE),
+            (DATA + 0x2_0000, 192, WRITE),
+        ];
+        assert_eq!(ask(driver, IN, 5, &pieces), (0, 8193));
+        assert_eq!(driver.get(DATA + 0x1_0000, 8000), data[..8000]);
+        assert_eq!(driver.get(DATA + 0x2_0000, 192), data[8000..]);
+        assert_eq!(ask(driver, FLUSH, 0, &[]), (0, 1));
+    });
 }
 
 #[test]
-fn a_request_may_be_laid_out_in_any_way() {
-    let file = image();
-    let mut driver = disk(&file, false);
-    header(&driver, 0, 1);
-    // The header in three pieces, and the status behind payload in one buffer (2.7.4).
-    let used = driver.ask(&[
-        (HEADER, 4, NEXT, 1),
-        (HEADER + 4, 8, NEXT, 2),
-        (HEADER + 12, 4, NEXT, 3),
-        (DATA, 100, NEXT | WRITE, 4),
-        (DATA + 0x800, 413, WRITE, 0),
-    ]);
-    assert_eq!(used, (0, 513));
-    let mut read = driver.bytes(DATA, 100);
-    read.extend(driver.bytes(DATA + 0x800, 412));
-    assert_eq!(read, contents(&file)[512..1024]);
-    assert_eq!(driver.bytes(DATA + 0x800 + 412, 1), [0]);
-}
-
-#[test]
-fn ranges_become_zeros() {
-    let file = image();
-    let mut driver = disk(&file, false);
-    for (kind, sector, count, flags, status) in [
-        (13, 4_u64, 2_u32, 0_u32, 0),
-        (13, 8, 1, 1, 0),
-        (11, 16, 8, 0, 0),
-        (11, 16, 8, 1, 2),
-        (13, 0, 1, 2, 2),
-        (13, SECTORS, 1, 0, 1),
-        (13, 0, ZEROES_MAX + 1, 0, 1),
-        (13, u64::MAX, 1, 0, 1),
-    ] {
-        driver.put(DATA, &sector.to_le_bytes());
-        driver.put(DATA + 8, &count.to_le_bytes());
-        driver.put(DATA + 12, &flags.to_le_bytes());
+fn any_layout_of_descriptors_is_a_request() {
+    each(|driver, file| {
+        let sector = on_disk(file, 9, 512);
+        // The header in three pieces; data and status in one.
+        driver.put(HEADER, &header(IN, 9));
+        let chain = [
+            (HEADER, 1, 0),
+            (HEADER + 1, 8, 0),
+            (HEADER + 9, 7, 0),
+            (DATA, 513, WRITE),
+        ];
+        assert_eq!(submit(driver, &chain, DATA + 512), (0, 513));
+        assert_eq!(driver.get(DATA, 512), sector);
+        // Header and data in one.
+        let mut bytes = header(OUT, 10);
+        bytes.extend(&sector);
+        driver.put(DATA, &bytes);
         assert_eq!(
-            ask(&mut driver, kind, 0, 16, true).0,
-            status,
-            "{kind} {sector} {count} {flags}"
+            submit(driver, &[(DATA, 528, 0), (STATUS, 1, WRITE)], STATUS),
+            (0, 1)
         );
-    }
-    let after = contents(&file);
-    for (range, is_zero) in [
-        (4..6, true),
-        (8..9, true),
-        (16..24, true),
-        (6..8, false),
-        (24..25, false),
-    ] {
-        let bytes = &after[range.start * 512..range.end * 512];
-        assert_eq!(bytes.iter().all(|byte| *byte == 0), is_zero, "{range:?}");
-    }
-    assert_eq!(after.len() as u64, SECTORS * SECTOR);
+        assert_eq!(on_disk(file, 10, 512), sector);
+        // All in an indirect table, with an empty buffer.
+        driver.put(HEADER, &header(IN, 10));
+        driver.put(DATA, &[0; 512]);
+        let table = [(HEADER, 16, 1), (0, 0, 1), (DATA, 512, 3), (STATUS, 1, 2)];
+        for (index, (at, len, flags)) in (0..).zip(table) {
+            describe_at(&driver.memory, TABLE, index, (at, len, flags, index + 1));
+        }
+        assert_eq!(submit(driver, &[(TABLE, 64, INDIRECT)], STATUS), (0, 513));
+        assert_eq!(driver.get(DATA, 512), sector);
+    });
 }
 
 #[test]
-fn what_cannot_be_done_is_said_and_changes_nothing() {
-    let file = image();
-    let before = contents(&file);
-    let mut driver = disk(&file, false);
-    for (kind, sector, len, is_write, status) in [
-        (0, SECTORS, 512, false, 1),
-        (0, SECTORS - 1, 1024, false, 1),
-        (0, u64::MAX, 512, false, 1),
-        (0, 0, 100, false, 1), // no whole sector
-        (1, SECTORS, 512, true, 1),
-        (99, 0, 512, false, 2),
-        (8, 0, 19, false, 1), // GET ID needs 20 bytes
-    ] {
-        let answer = ask(&mut driver, kind, sector, len, is_write);
-        assert_eq!(answer, (status, 1), "{kind} {sector} {len}");
-    }
-    assert_eq!(ask(&mut driver, 8, 0, 20, false), (0, 21));
-    let name = file
-        .path()
-        .file_name()
-        .unwrap()
-        .to_string_lossy()
-        .into_owned();
-    assert!(String::from_utf8_lossy(&driver.bytes(DATA, 20)).starts_with(&name));
-    drop(driver);
-    let mut driver = disk(&file, true);
-    for kind in [1, 11, 13] {
-        assert_eq!(ask(&mut driver, kind, 0, 512, true), (1, 1));
-    }
-    assert_eq!(contents(&file), before);
-}
-
-#[test]
-fn a_request_that_cannot_be_answered_stops_the_disk() {
-    let file = image();
-    for chain in [
-        [(HEADER, 15, NEXT, 1), (STATUS, 1, WRITE, 0)].as_slice(),
-        &[(HEADER, 16, 0, 0)],
-        &[(STATUS, 1, WRITE, 0)],
-    ] {
-        disk(&file, false).break_it(chain);
-    }
-}
-
-#[test]
-fn an_image_that_was_cut_gives_errors_and_keeps_its_size() {
-    let file = image();
-    let mut driver = disk(&file, true);
-    file.as_file().set_len(8 * SECTOR).unwrap();
-    assert_eq!(ask(&mut driver, 0, 7, 512, false).0, 0);
-    assert_eq!(ask(&mut driver, 0, 8, 512, false).0, 1);
-}
-
-#[test]
-fn a_file_that_is_in_use_or_no_disk_is_refused_with_the_mend() {
-    let file = image();
-    let open = |read_only| RawFile::open(file.path(), read_only, false);
-    let writer = open(false).unwrap();
-    for read_only in [false, true] {
-        let error = open(read_only).unwrap_err().to_string();
-        assert!(error.contains("in use by another process"), "{error}");
-    }
-    drop(writer);
-    let readers = [open(true).unwrap(), open(true).unwrap()];
-    assert!(matches!(open(false), Err(OpenError::Locked { .. })));
-    drop(readers);
-    let short = NamedTempFile::new().unwrap();
-    for len in [0, 100, 513] {
-        short.as_file().set_len(len).unwrap();
-        let error = RawFile::open(short.path(), false, false).unwrap_err();
-        assert!(
-            error.to_string().contains(&format!("has {len} bytes")),
-            "{error}"
+fn the_disk_has_a_name_cut_to_the_buffer() {
+    each(|driver, _| {
+        driver.put(DATA, &[0xff; 32]);
+        assert_eq!(ask(driver, GET_ID, 0, &[(DATA, 20, WRITE)]), (0, 21));
+        assert_eq!(
+            driver.get(DATA, 21),
+            b"a name\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xff"
         );
+        driver.put(DATA, &[0xff; 32]);
+        assert_eq!(ask(driver, GET_ID, 0, &[(DATA, 3, WRITE)]), (0, 4));
+        assert_eq!(driver.get(DATA, 4), b"a n\xff");
+    });
+}
+
+#[test]
+fn what_a_driver_must_not_ask_is_an_error_and_changes_nothing() {
+    each(|driver, file| {
+        let before = on_disk(file, 0, (SECTORS * SECTOR) as usize);
+        let (read, write) = ([(DATA, 512, WRITE)], [(DATA, 512, 0)]);
+        driver.put(DATA, &[0x55; 1024]);
+        for (kind, sector, data) in [
+            (IN, SECTORS, &read[..]),
+            (OUT, SECTORS, &write),
+            (IN, SECTORS - 1, &[(DATA, 1024, WRITE)]),
+            (OUT, SECTORS - 1, &[(DATA, 1024, 0)]),
+            (IN, u64::MAX, &read),
+            (OUT, u64::MAX / 512 + 1, &write),
+            (OUT, 1 << 55, &write),
+            (IN, 0, &[(DATA, 511, WRITE)]),
+            (OUT, 0, &[(DATA, 513, 0)]),
+            (IN, 0, &write),
+            (OUT, 0, &read),
+        ] {
+            assert_eq!(
+                ask(driver, kind, sector, data).0,
+                1,
+                "{kind} {sector:#x} {data:?}"
+            );
+        }
+        for kind in [2, 3, 5, 14, 15, 99, u32::MAX] {
+            assert_eq!(ask(driver, kind, 0, &[]), (2, 1), "{kind}");
+        }
+        driver.put(HEADER, &header(IN, 0));
+        let short = [(HEADER, 15, 0), (STATUS, 1, WRITE)];
+        assert_eq!(submit(driver, &short, STATUS), (1, 1));
+        assert_eq!(on_disk(file, 0, before.len()), before);
+        assert_eq!(
+            ask(driver, IN, SECTORS - 1, &read),
+            (0, 513),
+            "and it goes on"
+        );
+    });
+}
+
+#[test]
+fn a_request_without_room_for_its_status_needs_a_reset() {
+    each(|driver, _| {
+        driver.put(HEADER, &header(FLUSH, 0));
+        driver.submit(0, &[(HEADER, 16, 0)]);
+        assert!(driver.wait_fault().contains("no room for its status"));
+        let features = driver.offered();
+        driver.start(features);
+        assert_eq!(ask(driver, FLUSH, 0, &[]), (0, 1));
+    });
+}
+
+fn ranges(ranges: &[(u64, u32, u32)]) -> Vec<u8> {
+    let bytes = |(sector, count, flags): &(u64, u32, u32)| {
+        [
+            sector.to_le_bytes().as_slice(),
+            &count.to_le_bytes(),
+            &flags.to_le_bytes(),
+        ]
+        .concat()
+    };
+    ranges.iter().flat_map(bytes).collect()
+}
+
+fn ask_ranges(driver: &mut Driver, kind: u32, list: &[(u64, u32, u32)]) -> u8 {
+    let bytes = ranges(list);
+    driver.put(DATA, &bytes);
+    ask(driver, kind, 0, &[(DATA, bytes.len() as u32, 0)]).0
+}
+
+#[test]
+fn zeroes_are_written_exactly_where_they_were_asked_for() {
+    each(|driver, file| {
+        let mut expected = on_disk(file, 0, (SECTORS * SECTOR) as usize);
+        for (list, kind) in [
+            (&[(3, 5, 0), (100, 1, 1), (50, 0, 0)][..], WRITE_ZEROES),
+            (&[(SECTORS - 1, 1, 0)], WRITE_ZEROES),
+            (&[(200, 64, 1)], WRITE_ZEROES),
+        ] {
+            assert_eq!(ask_ranges(driver, kind, list), 0);
+            for (sector, count, _) in list {
+                let start = (sector * SECTOR) as usize;
+                expected[start..start + *count as usize * 512].fill(0);
+            }
+            assert_eq!(on_disk(file, 0, expected.len()), expected);
+        }
+        assert_eq!(ask_ranges(driver, DISCARD, &[(0, 8, 0), (64, 8, 0)]), 0);
+        assert_eq!(
+            on_disk(file, 8, 1024),
+            expected[8 * 512..10 * 512],
+            "only its own"
+        );
+        assert_eq!(
+            file.as_file().metadata().expect("there").len(),
+            SECTORS * SECTOR
+        );
+    });
+}
+
+#[test]
+fn bad_ranges_are_refused_whole() {
+    each(|driver, file| {
+        let before = on_disk(file, 0, (SECTORS * SECTOR) as usize);
+        let good = (0, 1, 0);
+        for (kind, list, status) in [
+            (DISCARD, vec![good, (0, 1, 1)], 2),
+            (DISCARD, vec![(0, 1, 2)], 2),
+            (WRITE_ZEROES, vec![good, (0, 1, 2)], 2),
+            (WRITE_ZEROES, vec![good, (SECTORS, 1, 0)], 1),
+            (DISCARD, vec![good, (u64::MAX, 1, 0)], 1),
+            (WRITE_ZEROES, vec![(0, u32::MAX, 0)], 1),
+            (DISCARD, vec![(0, (1 << 22) + 1, 0)], 1),
+            (WRITE_ZEROES, vec![good; 9], 1),
+            (DISCARD, vec![], 1),
+        ] {
+            assert_eq!(ask_ranges(driver, kind, &list), status, "{kind} {list:?}");
+        }
+        driver.put(DATA, &ranges(&[good]));
+        assert_eq!(ask(driver, DISCARD, 0, &[(DATA, 15, 0)]).0, 1);
+        assert_eq!(on_disk(file, 0, before.len()), before);
+    });
+}
+
+#[test]
+fn features_that_were_not_accepted_do_nothing() {
+    for kind in KINDS {
+        let file = image();
+        let mut driver = Driver::new(Box::new(Block::new(Box::new(open(&file, kind)), "")));
+        driver.start(feature::VERSION_1);
+        assert_eq!(ask_ranges(&mut driver, DISCARD, &[(0, 1, 0)]), 2);
+        assert_eq!(ask_ranges(&mut driver, WRITE_ZEROES, &[(0, 1, 0)]), 2);
+        driver.put(DATA, &[7; 512]);
+        assert_eq!(
+            ask(&mut driver, OUT, 0, &[(DATA, 512, 0)]),
+            (0, 1),
+            "through to the disk"
+        );
+        assert_eq!(on_disk(&file, 0, 512), [7; 512]);
     }
-    let missing = RawFile::open(Path::new("/nonexistent.img"), false, false).unwrap_err();
-    assert!(missing.to_string().contains("truncate -s"), "{missing}");
-    for kind in ["/dev/null", "/"] {
-        let error = RawFile::open(Path::new(kind), true, false).unwrap_err();
-        assert!(matches!(error, OpenError::Kind { .. }), "{error}");
+}
+
+#[test]
+fn a_read_only_disk_refuses_every_write() {
+    for kind in KINDS {
+        let file = image();
+        let options = DiskOptions {
+            is_read_only: true,
+            engine: kind,
+            ..DiskOptions::default()
+        };
+        let disk = FileDisk::open(file.path(), options).expect("opens");
+        let mut driver = started(disk);
+        let offered = driver.offered();
+        assert_eq!((offered >> 5 & 1, offered >> 13 & 3), (1, 0));
+        assert_eq!(ask(&mut driver, OUT, 0, &[(DATA, 512, 0)]).0, 1);
+        assert_eq!(ask_ranges(&mut driver, WRITE_ZEROES, &[(0, 1, 0)]), 2);
+        assert_eq!(ask(&mut driver, IN, 3, &[(DATA, 512, WRITE)]).0, 0);
+        assert_eq!(driver.get(DATA, 512), on_disk(&file, 3, 512));
+    }
+}
+
+#[test]
+fn a_file_that_became_shorter_gives_errors_and_the_device_goes_on() {
+    each(|driver, file| {
+        file.as_file().set_len(10 * SECTOR).expect("shorter");
+        assert_eq!(ask(driver, IN, 9, &[(DATA, 1024, WRITE)]), (1, 0));
+        assert_eq!(ask(driver, IN, 1000, &[(DATA, 512, WRITE)]), (1, 0));
+        assert_eq!(ask(driver, IN, 9, &[(DATA, 512, WRITE)]), (0, 513));
+    });
+}
+
+#[test]
+fn a_full_queue_of_requests_is_served_and_a_reset_waits_for_it() {
+    each(|driver, file| {
+        for round in 0..4u64 {
+            let before = driver.rings[0].used_index(&driver.memory);
+            // 85 writes of three descriptors each, 4 KiB apart, all at once.
+            for request in 0..85u64 {
+                let at = DATA + request * 0x1000;
+                let (head, body) = (3 * request as u16, [round as u8 + 1; 512]);
+                driver.put(at, &header(OUT, request * 3 + round));
+                driver.put(at + 16, &body);
+                let chain = [(at, 16, 0), (at + 16, 512, 0), (at + 600, 1, WRITE)];
+                driver.lay_out(0, head, &chain);
+                driver.rings[0].offer(&driver.memory, head);
+            }
+            driver.kick(0);
+            if round == 3 {
+                driver.set_status(0);
+                let used = driver.rings[0].used_index(&driver.memory);
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                assert_eq!(
+                    driver.rings[0].used_index(&driver.memory),
+                    used,
+                    "after a reset"
+                );
+                break;
+            }
+            driver.wait_used(0, before.wrapping_add(85));
+            for request in 0..85 {
+                assert_eq!(
+                    on_disk(file, request * 3 + round, 512),
+                    [round as u8 + 1; 512]
+                );
+            }
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// Reads and writes of any size, from any address, by every engine, past the cache or not.
+    #[test]
+    fn the_disk_holds_what_was_written(
+        direct: bool,
+        steps in prop::collection::vec(
+            (any::<bool>(), 0..SECTORS - 64, 1..64u64, 0..5000u64, any::<u8>()), 1..12),
+    ) {
+        for kind in KINDS {
+            let file = image();
+            let mut model = on_disk(&file, 0, (SECTORS * SECTOR) as usize);
+            let options = DiskOptions { is_direct: direct, engine: kind, ..DiskOptions::default() };
+            let disk = FileDisk::open(file.path(), options).expect("opens");
+            let mut driver = started(disk);
+            for (is_write, sector, count, shift, fill) in &steps {
+                // Some are aligned for direct I/O.
+                let (sector, shift) = match fill % 2 {
+                    0 => (sector & !7, shift & !0xfff),
+                    _ => (*sector, *shift),
+                };
+                let (at, len) = (DATA + shift, (count * SECTOR) as usize);
+                let place = (sector * SECTOR) as usize..(sector * SECTOR) as usize + len;
+                if *is_write {
+                    let bytes: Vec<u8> = (0..len).map(|i| fill.wrapping_add((i / 3) as u8)).collect();
+                    driver.put(at, &bytes);
+                    prop_assert_eq!(ask(&mut driver, OUT, sector, &[(at, len as u32, 0)]).0, 0);
+                    model[place].copy_from_slice(&bytes);
+                } else {
+                    prop_assert_eq!(ask(&mut driver, IN, sector, &[(at, len as u32, WRITE)]).0, 0);
+                    prop_assert_eq!(&driver.get(at, len), &model[place]);
+                }
+            }
+            prop_assert_eq!(ask(&mut driver, FLUSH, 0, &[]).0, 0);
+            prop_assert_eq!(on_disk(&file, 0, model.len()), model);
+        }
     }
 }

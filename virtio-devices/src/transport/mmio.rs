@@ -1,323 +1,385 @@
-//! The registers of virtio over MMIO, version 2 (virtio 1.2, 4.2.2). Called by the VMM for accesses that exit;
-//! doorbells come as eventfds and pass it by. It knows nothing of KVM, and nothing of what a device does.
+//! virtio over MMIO, version 2 (virtio 1.2, 4.2): the register block. Called by the VMM's bus, on a
+//! vCPU's thread. Never touches a queue's contents: the worker does, on its own thread.
+//!
+//! What a driver MUST NOT do has a verdict here, and a test each in `mmio_tests.rs`:
+//!
+//! | a driver ... | verdict |
+//! |---|---|
+//! | accesses a register other than by an aligned 32-bit access | reads 0, writes are ignored |
+//! | clears a status bit other than by a reset, or sets NEEDS_RESET | ignored |
+//! | takes a step of the initialization before the one it needs | the step's status bit stays 0 |
+//! | accepts features that were not offered, or not VERSION_1 | FEATURES_OK stays 0 |
+//! | writes features after FEATURES_OK, or before DRIVER | ignored |
+//! | sets up queues before FEATURES_OK or after DRIVER_OK | ignored |
+//! | writes registers of a ready queue | ignored |
+//! | makes a queue ready that has bad rings | QueueReady stays 0; NEEDS_RESET at DRIVER_OK |
+//! | rings a doorbell before DRIVER_OK, or one of no queue | ignored |
 
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use virtio_bindings::virtio_config::{
+    VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK,
+    VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET,
+};
+use virtio_bindings::virtio_mmio as register;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::Device;
-pub use crate::lines::Interrupt;
-use crate::lines::Lines;
+use super::Interrupt;
+use super::setup::{QueueSetup, set_high, set_low};
+use super::shared::Shared;
+use crate::device::{Activation, Device, feature};
+use crate::queue::VirtQueue;
 use crate::worker::Worker;
 
-/// The register whose stores ring a queue's doorbell: its value is the queue's number.
-pub const QUEUE_NOTIFY: u64 = 0x50;
+/// The size of the window, in bytes: registers below [`CONFIG`], configuration space above.
+pub const MMIO_SIZE: u64 = 0x1000;
+/// Where configuration space starts.
+pub const CONFIG: u64 = register::VIRTIO_MMIO_CONFIG as u64;
+/// Where a doorbell is rung, by a 32-bit write of the queue's index.
+pub const QUEUE_NOTIFY: u64 = register::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
 
-/// Offsets (table 4.1).
-mod register {
-    pub const MAGIC: u64 = 0x00;
-    pub const VERSION: u64 = 0x04;
-    pub const DEVICE: u64 = 0x08;
-    pub const VENDOR: u64 = 0x0c;
-    pub const DEVICE_FEATURES: u64 = 0x10;
-    pub const DEVICE_FEATURES_SEL: u64 = 0x14;
-    pub const DRIVER_FEATURES: u64 = 0x20;
-    pub const DRIVER_FEATURES_SEL: u64 = 0x24;
-    pub const QUEUE_SEL: u64 = 0x30;
-    pub const QUEUE_SIZE_MAX: u64 = 0x34;
-    pub const QUEUE_SIZE: u64 = 0x38;
-    pub const QUEUE_READY: u64 = 0x44;
-    pub const INTERRUPT_STATUS: u64 = 0x60;
-    pub const INTERRUPT_ACK: u64 = 0x64;
-    pub const STATUS: u64 = 0x70;
-    pub const QUEUE_DESC: u64 = 0x80;
-    pub const QUEUE_DRIVER: u64 = 0x90;
-    pub const QUEUE_DEVICE: u64 = 0xa0;
-    pub const SHM: std::ops::RangeInclusive<u64> = 0xb0..=0xbc;
-    pub const GENERATION: u64 = 0xfc;
-    pub const CONFIG: u64 = 0x100;
-}
-
-/// Bits of the device status (2.1).
-pub mod status {
-    /// The guest has noticed the device.
-    pub const ACKNOWLEDGE: u32 = 1;
-    /// It knows how to drive it.
-    pub const DRIVER: u32 = 2;
-    /// The driver is ready.
-    pub const DRIVER_OK: u32 = 4;
-    /// Features are settled.
-    pub const FEATURES_OK: u32 = 8;
-    /// The device cannot go on without a reset.
-    pub const NEEDS_RESET: u32 = 64;
-    /// The driver has given up.
-    pub const FAILED: u32 = 128;
-    /// What a driver may set.
-    pub(super) const DRIVERS: u32 = ACKNOWLEDGE | DRIVER | DRIVER_OK | FEATURES_OK | FAILED;
-}
-
-/// VIRTIO_F_VERSION_1 (6): without it a driver speaks another language.
-pub const VERSION_1: u64 = 1 << 32;
-/// "virt".
+/// "virt", little-endian.
 const MAGIC: u32 = 0x7472_6976;
-/// "PRVN".
-const VENDOR: u32 = 0x4e56_5250;
+/// Version 2: not the legacy interface.
+const VERSION: u32 = 2;
+/// The vendor: "PVNE", little-endian.
+const VENDOR: u32 = 0x454e_5650;
+/// QueueReset, which is for VIRTIO_F_RING_RESET alone; not offered.
+const QUEUE_RESET: u32 = 0xc0;
 
-/// A device, and what its driver has said so far.
+/// The steps of an initialization (3.1.1), each of which needs the one before.
+const STEPS: [u32; 4] = [
+    VIRTIO_CONFIG_S_ACKNOWLEDGE,
+    VIRTIO_CONFIG_S_DRIVER,
+    VIRTIO_CONFIG_S_FEATURES_OK,
+    VIRTIO_CONFIG_S_DRIVER_OK,
+];
+
+/// A device behind virtio-mmio registers.
 pub struct MmioTransport {
-    device: Arc<Mutex<Box<dyn Device>>>,
-    lines: Arc<Lines>,
+    device: Box<dyn Device>,
     memory: GuestMemoryMmap,
+    shared: Arc<Shared>,
     doorbells: Vec<EventFd>,
-    queues: Vec<Queue>,
-    sizes: Vec<u16>,
-    offered: u64,
-    accepted: u64,
-    device_features_sel: u32,
-    driver_features_sel: u32,
-    queue_sel: usize,
-    status: u32,
+    queues: Vec<QueueSetup>,
+    /// Queues that were ready at some time and are not refused: their rings.
+    rings: Vec<Option<Queue>>,
+    queue_select: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    /// Why the driver cannot have what it set up.
+    refused: Option<String>,
     worker: Option<Worker>,
 }
 
 impl MmioTransport {
-    /// Registers in front of a device that no driver has found yet.
+    /// Put a device behind registers. Nothing runs until a driver sets DRIVER_OK.
     ///
     /// # Errors
-    /// No eventfd is to be had, or a queue's size is no power of two.
+    /// The host has no more file descriptors for doorbells.
     pub fn new(
-        device: Box<dyn Device>,
+        mut device: Box<dyn Device>,
         memory: GuestMemoryMmap,
         interrupt: Arc<dyn Interrupt>,
-    ) -> io::Result<Self> {
-        let sizes = device.queue_sizes().to_vec();
+    ) -> std::io::Result<Self> {
+        let shared = Shared::new(interrupt);
+        let sizes = device.queue_sizes();
+        let queues: Vec<_> = sizes.iter().map(|max| QueueSetup::new(*max)).collect();
         let doorbells = sizes.iter().map(|_| EventFd::new(EFD_NONBLOCK));
-        Ok(Self {
-            doorbells: doorbells.collect::<io::Result<_>>()?,
-            queues: queues(&sizes)?,
-            sizes,
-            offered: device.features() | VERSION_1,
-            device: Arc::new(Mutex::new(device)),
-            lines: Arc::new(Lines::new(interrupt)),
+        let doorbells = doorbells.collect::<Result<_, _>>()?;
+        let tell = Arc::clone(&shared);
+        device.on_config_change(Arc::new(move || tell.config_changed()));
+        Ok(MmioTransport {
+            device,
             memory,
-            accepted: 0,
-            device_features_sel: 0,
-            driver_features_sel: 0,
-            queue_sel: 0,
-            status: 0,
+            shared,
+            doorbells,
+            rings: queues.iter().map(|_| None).collect(),
+            queues,
+            queue_select: 0,
+            device_features_select: 0,
+            driver_features_select: 0,
+            driver_features: 0,
+            refused: None,
             worker: None,
         })
     }
 
-    /// The doorbells, by queue: the VMM has a store of the queue's number to [`QUEUE_NOTIFY`] ring them.
+    /// One eventfd a queue: an ioeventfd at [`QUEUE_NOTIFY`], 4 bytes, with the queue's index as its
+    /// data, spares the exit.
+    #[must_use]
     pub fn doorbells(&self) -> &[EventFd] {
         &self.doorbells
     }
 
-    /// Read at an offset. Registers are of 32 bits; what is read otherwise is 0. The device's configuration is read
-    /// at any width.
+    /// The device's type, for a boot table.
+    #[must_use]
+    pub fn device_type(&self) -> u32 {
+        self.device.device_type()
+    }
+
+    /// Why the device needs a reset, if it does: for a report.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        self.shared.reason()
+    }
+
+    /// A read of the window. Every width and alignment is defined: see the module.
     pub fn read(&self, offset: u64, into: &mut [u8]) {
         into.fill(0);
-        if let Some(offset) = offset.checked_sub(register::CONFIG) {
-            return self.device().read_config(offset, into);
-        }
-        if into.len() != 4 {
+        if let Some(offset) = offset.checked_sub(CONFIG) {
+            self.device.read_config(offset, into);
             return;
         }
-        for (to, byte) in into.iter_mut().zip(self.register(offset).to_le_bytes()) {
-            *to = byte;
+        if let (Some(register), [_, _, _, _]) = (aligned(offset), &into) {
+            into.copy_from_slice(&self.read_register(register).to_le_bytes());
         }
     }
 
-    fn register(&self, offset: u64) -> u32 {
-        let queue = self.queues.get(self.queue_sel);
-        match offset {
-            register::MAGIC => MAGIC,
-            register::VERSION => 2,
-            register::DEVICE => self.device().device_type(),
-            register::VENDOR => VENDOR,
-            register::DEVICE_FEATURES => half(self.offered, self.device_features_sel),
-            register::QUEUE_SIZE_MAX => queue.map_or(0, |queue| u32::from(queue.max_size())),
-            register::QUEUE_READY => queue.map_or(0, |queue| u32::from(queue.ready())),
-            register::INTERRUPT_STATUS => self.lines.status(),
-            register::STATUS => self.status(),
-            register::GENERATION => self.lines.generation(),
-            // There is no shared memory: a length and a base of all ones (4.2.2.1).
-            offset if register::SHM.contains(&offset) => u32::MAX,
+    /// A write to the window. Every width and alignment is defined: see the module.
+    pub fn write(&mut self, offset: u64, from: &[u8]) {
+        if let Some(offset) = offset.checked_sub(CONFIG) {
+            self.device.write_config(offset, from);
+            return;
+        }
+        if let (Some(register), Ok(value)) = (aligned(offset), from.try_into()) {
+            self.write_register(register, u32::from_le_bytes(value));
+        }
+    }
+
+    /// Registers that can be read; those that can only be written read 0.
+    fn read_register(&self, register: u32) -> u32 {
+        let queue = self.queues.get(self.queue_select as usize);
+        match register {
+            register::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
+            register::VIRTIO_MMIO_VERSION => VERSION,
+            register::VIRTIO_MMIO_DEVICE_ID => self.device.device_type(),
+            register::VIRTIO_MMIO_VENDOR_ID => VENDOR,
+            register::VIRTIO_MMIO_DEVICE_FEATURES => {
+                half(self.device.features(), self.device_features_select)
+            }
+            register::VIRTIO_MMIO_QUEUE_NUM_MAX => queue.map_or(0, |queue| queue.max().into()),
+            register::VIRTIO_MMIO_QUEUE_READY => queue.map_or(0, |queue| queue.is_ready.into()),
+            register::VIRTIO_MMIO_INTERRUPT_STATUS => self.shared.pending(),
+            register::VIRTIO_MMIO_STATUS => self.shared.status(),
+            // A length of all ones: no such shared memory region (4.2.2).
+            register::VIRTIO_MMIO_SHM_LEN_LOW
+            | register::VIRTIO_MMIO_SHM_LEN_HIGH
+            | register::VIRTIO_MMIO_SHM_BASE_LOW
+            | register::VIRTIO_MMIO_SHM_BASE_HIGH => u32::MAX,
+            register::VIRTIO_MMIO_CONFIG_GENERATION => self.shared.generation(),
             _ => 0,
         }
     }
 
-    fn status(&self) -> u32 {
-        match self.lines.needs_reset() {
-            true => self.status | status::NEEDS_RESET,
-            false => self.status,
+    fn write_register(&mut self, register: u32, value: u32) {
+        match register {
+            register::VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.device_features_select = value,
+            register::VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.driver_features_select = value,
+            register::VIRTIO_MMIO_DRIVER_FEATURES => self.accept_features(value),
+            register::VIRTIO_MMIO_QUEUE_SEL => self.queue_select = value,
+            register::VIRTIO_MMIO_QUEUE_READY => self.set_ready(value),
+            register::VIRTIO_MMIO_QUEUE_NOTIFY => self.ring(value),
+            register::VIRTIO_MMIO_INTERRUPT_ACK => self.shared.acknowledge(value),
+            register::VIRTIO_MMIO_STATUS => self.set_status(value),
+            QUEUE_RESET => {}
+            _ => self.set_up_queue(register, value),
         }
     }
 
-    /// Write at an offset, likewise; what the driver may not write there and then is ignored.
-    pub fn write(&mut self, offset: u64, from: &[u8]) {
-        if let Some(offset) = offset.checked_sub(register::CONFIG) {
-            return self.device().write_config(offset, from);
-        }
-        let Ok(value) = from.try_into().map(u32::from_le_bytes) else {
-            return;
-        };
-        match offset {
-            register::DEVICE_FEATURES_SEL => self.device_features_sel = value,
-            register::DRIVER_FEATURES_SEL => self.driver_features_sel = value,
-            register::DRIVER_FEATURES => self.accept(value),
-            register::QUEUE_SEL => self.queue_sel = value as usize,
-            QUEUE_NOTIFY => {
-                if let Some(doorbell) = self.doorbells.get(value as usize) {
-                    // Full, it has rung already.
-                    let _ = doorbell.write(1);
-                }
-            }
-            register::INTERRUPT_ACK => self.lines.acknowledge(value),
-            register::STATUS => self.set_status(value),
-            _ => self.set_queue(offset, value),
-        }
-    }
-
-    /// Features, a half at a time, until they are settled.
-    fn accept(&mut self, value: u32) {
-        if self.status & (status::DRIVER | status::FEATURES_OK) != status::DRIVER {
+    /// Features may be chosen from DRIVER until FEATURES_OK (3.1.1).
+    fn accept_features(&mut self, value: u32) {
+        let status = self.shared.status();
+        let is_time = status & VIRTIO_CONFIG_S_DRIVER != 0;
+        if !is_time || status & VIRTIO_CONFIG_S_FEATURES_OK != 0 {
             return;
         }
-        let shift = match self.driver_features_sel {
-            0 => 0,
-            1 => 32,
-            _ => return,
-        };
-        self.accepted = self.accepted & !(0xffff_ffff << shift) | u64::from(value) << shift;
-    }
-
-    /// A register of the selected queue: between FEATURES_OK and DRIVER_OK, while it is not ready.
-    fn set_queue(&mut self, offset: u64, value: u32) {
-        let is_time =
-            self.status & (status::FEATURES_OK | status::DRIVER_OK) == status::FEATURES_OK;
-        let Some(queue) = self.queues.get_mut(self.queue_sel).filter(|_| is_time) else {
-            return;
-        };
-        if offset == register::QUEUE_READY {
-            queue.set_ready(value == 1);
-            // A queue that is not whole in memory never gets ready.
-            if value == 1 && !queue.is_valid(&self.memory) {
-                queue.set_ready(false);
-            }
-            return;
-        }
-        if queue.ready() {
-            return;
-        }
-        let (low, high) = match offset & 4 {
-            0 => (Some(value), None),
-            _ => (None, Some(value)),
-        };
-        match offset & !4 {
-            register::QUEUE_SIZE => {
-                // One that is refused leaves the largest, as after a reset.
-                if let Ok(size) = value.try_into() {
-                    queue.set_size(size);
-                }
-            }
-            register::QUEUE_DESC => queue.set_desc_table_address(low, high),
-            register::QUEUE_DRIVER => queue.set_avail_ring_address(low, high),
-            register::QUEUE_DEVICE => queue.set_used_ring_address(low, high),
+        match self.driver_features_select {
+            0 => set_low(&mut self.driver_features, value),
+            1 => set_high(&mut self.driver_features, value),
+            // There are no features there: a driver that sets one has accepted what was not offered.
+            _ if value != 0 => self.refuse("the driver accepted features above bit 63".into()),
             _ => {}
         }
     }
 
-    /// The driver only ever sets bits, or resets (2.1.1).
+    /// Whether the driver may choose the rings of the queues.
+    fn is_setup_time(&self) -> bool {
+        let status = self.shared.status();
+        status & VIRTIO_CONFIG_S_FEATURES_OK != 0 && status & VIRTIO_CONFIG_S_DRIVER_OK == 0
+    }
+
+    /// The registers of the selected queue, which stand while it is ready.
+    fn set_up_queue(&mut self, register: u32, value: u32) {
+        if !self.is_setup_time() {
+            return;
+        }
+        let Some(queue) = self.queues.get_mut(self.queue_select as usize) else {
+            return;
+        };
+        if queue.is_ready {
+            return;
+        }
+        match register {
+            register::VIRTIO_MMIO_QUEUE_NUM => queue.size = value,
+            register::VIRTIO_MMIO_QUEUE_DESC_LOW => set_low(&mut queue.descriptors, value),
+            register::VIRTIO_MMIO_QUEUE_DESC_HIGH => set_high(&mut queue.descriptors, value),
+            register::VIRTIO_MMIO_QUEUE_AVAIL_LOW => set_low(&mut queue.available, value),
+            register::VIRTIO_MMIO_QUEUE_AVAIL_HIGH => set_high(&mut queue.available, value),
+            register::VIRTIO_MMIO_QUEUE_USED_LOW => set_low(&mut queue.used, value),
+            register::VIRTIO_MMIO_QUEUE_USED_HIGH => set_high(&mut queue.used, value),
+            _ => {}
+        }
+    }
+
+    /// QueueReady: 1 once the rings are good, 0 at any time; the device is done with the queue when
+    /// the write of 0 returns.
+    fn set_ready(&mut self, value: u32) {
+        let index = self.queue_select as usize;
+        let is_setup_time = self.is_setup_time();
+        let (Some(queue), Some(ring)) = (self.queues.get_mut(index), self.rings.get_mut(index))
+        else {
+            return;
+        };
+        match value {
+            0 => {
+                queue.is_ready = false;
+                *ring = None;
+                if let Some(worker) = &self.worker {
+                    worker.disable(index);
+                }
+            }
+            1 if is_setup_time && !queue.is_ready => match queue.ring(&self.memory) {
+                Ok(checked) => {
+                    *ring = Some(checked);
+                    queue.is_ready = true;
+                }
+                Err(what) => self.refuse(format!("queue {index} {what}")),
+            },
+            _ => {}
+        }
+    }
+
+    /// A doorbell that came as an exit.
+    fn ring(&self, queue: u32) {
+        if !self.shared.is_live() {
+            return;
+        }
+        if let Some(doorbell) = self.doorbells.get(queue as usize) {
+            // It fails only when the counter is full: then it rings already.
+            let _ = doorbell.write(1);
+        }
+    }
+
+    /// The status register: 0 resets, other values add steps, in their order.
     fn set_status(&mut self, value: u32) {
         if value == 0 {
             return self.reset();
         }
-        let new = value & status::DRIVERS & !self.status;
-        if new & status::FEATURES_OK != 0 {
-            let is_legal = self.status & status::DRIVER != 0
-                && self.accepted & !self.offered == 0
-                && self.accepted & VERSION_1 != 0;
-            if !is_legal {
-                // The driver reads the bit back (3.1.1).
-                self.status |= new & !(status::FEATURES_OK | status::DRIVER_OK);
-                return;
+        self.shared.add_status(value & VIRTIO_CONFIG_S_FAILED);
+        for (place, step) in STEPS.into_iter().enumerate() {
+            let before = place.checked_sub(1).and_then(|before| STEPS.get(before));
+            let status = self.shared.status();
+            let is_new = value & step != 0 && status & step == 0;
+            if is_new && before.is_none_or(|before| status & before != 0) {
+                self.take_step(step);
             }
         }
-        self.status |= new;
-        if new & status::DRIVER_OK != 0 {
+    }
+
+    fn take_step(&mut self, step: u32) {
+        let is_taken = match step {
+            VIRTIO_CONFIG_S_FEATURES_OK => self.has_legal_features(),
+            _ => true,
+        };
+        if is_taken {
+            self.shared.add_status(step);
+        }
+        if step == VIRTIO_CONFIG_S_DRIVER_OK {
             self.start();
         }
     }
 
+    /// Whether the driver's choice is a subset of the offer, with VERSION_1 (2.2, 6.1).
+    fn has_legal_features(&self) -> bool {
+        let extra = self.driver_features & !self.device.features();
+        extra == 0 && self.driver_features & feature::VERSION_1 != 0 && self.refused.is_none()
+    }
+
+    /// DRIVER_OK: make the data path and let it run.
     fn start(&mut self) {
-        if self.status & status::FEATURES_OK == 0 || self.lines.needs_reset() {
-            return self.lines.fail();
+        if let Some(why) = self.refused.take() {
+            return self.shared.needs_reset(why);
         }
-        let queues = std::mem::take(&mut self.queues);
-        let event_idx = self.accepted & crate::EVENT_IDX != 0;
-        let mut given = Vec::new();
-        for mut queue in queues {
-            queue.set_event_idx(event_idx);
-            // The driver may read what it wrote.
-            self.queues.extend(copy_of(&queue));
-            given.push(queue);
-        }
-        let memory = self.memory.clone();
-        let started = self.device().activate(memory, self.accepted, given).is_ok();
-        let worker = Worker::start(&self.device, &self.lines, &self.doorbells);
-        match worker {
-            Ok(worker) if started => self.worker = Some(worker),
-            _ => self.lines.fail(),
+        let unready = |max| Queue::new(max).ok();
+        let rings = self.queues.iter().zip(&mut self.rings).enumerate();
+        let queues = rings.filter_map(|(index, (queue, ring))| {
+            let ring = ring.take().or_else(|| unready(queue.max()))?;
+            let (memory, features) = (self.memory.clone(), self.driver_features);
+            Some(VirtQueue::new(index, ring, memory, features))
+        });
+        let activation = Activation {
+            queues: queues.collect(),
+            memory: self.memory.clone(),
+            features: self.driver_features,
+        };
+        let started = self
+            .device
+            .activate(activation)
+            .map_err(|error| error.to_string());
+        let started = started.and_then(|path| {
+            Worker::start(path, &self.doorbells, Arc::clone(&self.shared))
+                .map_err(|error| format!("the host refused a worker: {error}"))
+        });
+        match started {
+            Ok(worker) => self.worker = Some(worker),
+            Err(why) => self.shared.needs_reset(why),
         }
     }
 
+    /// Note what a driver cannot have; the first reason is kept.
+    fn refuse(&mut self, why: String) {
+        self.refused.get_or_insert(why);
+    }
+
+    /// Stop the worker, wait until its I/O has ended, and forget the driver.
     fn reset(&mut self) {
-        // It ends what is under way first.
         self.worker = None;
-        self.device().reset();
+        self.device.reset();
+        self.queues.iter_mut().for_each(QueueSetup::reset);
+        self.rings.fill_with(|| None);
+        self.queue_select = 0;
+        self.device_features_select = 0;
+        self.driver_features_select = 0;
+        self.driver_features = 0;
+        self.refused = None;
         for doorbell in &self.doorbells {
+            // Rings for the driver before: an empty counter is an error, and no matter.
             let _ = doorbell.read();
         }
-        self.lines.reset();
-        // The sizes made queues once.
-        self.queues = queues(&self.sizes).unwrap_or_default();
-        (self.accepted, self.status, self.queue_sel) = (0, 0, 0);
-        (self.device_features_sel, self.driver_features_sel) = (0, 0);
+        self.shared.reset();
     }
 
-    fn device(&self) -> MutexGuard<'_, Box<dyn Device>> {
-        lock(&self.device)
+    /// Whether the device waits for a reset.
+    #[must_use]
+    pub fn needs_reset(&self) -> bool {
+        self.shared.status() & VIRTIO_CONFIG_S_NEEDS_RESET != 0
     }
 }
 
-impl Drop for MmioTransport {
-    fn drop(&mut self) {
-        self.reset();
-    }
+/// The register at an offset below [`CONFIG`], if the offset is one's.
+fn aligned(offset: u64) -> Option<u32> {
+    let register = u32::try_from(offset).ok()?;
+    register.is_multiple_of(4).then_some(register)
 }
 
-/// A device whose thread panicked is as it was then; the process ends for it.
-pub(crate) fn lock(device: &Mutex<Box<dyn Device>>) -> MutexGuard<'_, Box<dyn Device>> {
-    device.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn queues(sizes: &[u16]) -> io::Result<Vec<Queue>> {
-    let queues = sizes.iter().map(|size| Queue::new(*size));
-    queues.collect::<Result<_, _>>().map_err(io::Error::other)
-}
-
-/// A queue with the same registers.
-fn copy_of(queue: &Queue) -> Option<Queue> {
-    Queue::try_from(queue.state()).ok()
-}
-
-fn half(features: u64, which: u32) -> u32 {
-    match which {
+/// One 32-bit half of the features; there is nothing beyond the second.
+fn half(features: u64, select: u32) -> u32 {
+    match select {
+        // Truncation takes the low half.
         0 => features as u32,
         1 => (features >> 32) as u32,
         _ => 0,
@@ -325,4 +387,5 @@ fn half(features: u64, which: u32) -> u32 {
 }
 
 #[cfg(test)]
+#[path = "mmio_tests.rs"]
 mod tests;

@@ -1,0 +1,111 @@
+//! What a transport and its worker share: device status, interrupt status, the interrupt itself.
+//! Called by both. Never knows queues or devices.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use virtio_bindings::virtio_config::{VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_NEEDS_RESET};
+use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
+
+use super::Interrupt;
+
+/// See the module.
+pub(crate) struct Shared {
+    /// The device status field (virtio 1.2, 2.1).
+    status: AtomicU32,
+    /// InterruptStatus (4.2.2).
+    pending: AtomicU32,
+    /// ConfigGeneration (4.2.2, 2.5.1).
+    generation: AtomicU32,
+    /// Why the device needs a reset.
+    fault: Mutex<Option<String>>,
+    line: Arc<dyn Interrupt>,
+}
+
+impl Shared {
+    pub fn new(line: Arc<dyn Interrupt>) -> Arc<Self> {
+        Arc::new(Shared {
+            status: AtomicU32::new(0),
+            pending: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
+            fault: Mutex::new(None),
+            line,
+        })
+    }
+
+    /// The device status.
+    pub fn status(&self) -> u32 {
+        self.status.load(Ordering::SeqCst)
+    }
+
+    /// Whether the driver drives the device.
+    pub fn is_live(&self) -> bool {
+        self.status() & VIRTIO_CONFIG_S_DRIVER_OK != 0
+    }
+
+    /// Add bits to the device status.
+    pub fn add_status(&self, bits: u32) {
+        self.status.fetch_or(bits, Ordering::SeqCst);
+    }
+
+    /// Back to the state before any driver. Only while no worker runs.
+    pub fn reset(&self) {
+        self.status.store(0, Ordering::SeqCst);
+        self.pending.store(0, Ordering::SeqCst);
+        *self.fault() = None;
+    }
+
+    /// Tell the driver of used buffers.
+    pub fn used(&self) {
+        self.interrupt(VIRTIO_MMIO_INT_VRING);
+    }
+
+    /// Tell the driver that the configuration has changed. A driver that is not there yet reads it
+    /// anyway, but may be in the middle of that: the generation always changes.
+    pub fn config_changed(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        if self.is_live() {
+            self.interrupt(VIRTIO_MMIO_INT_CONFIG);
+        }
+    }
+
+    /// The device cannot go on; the first reason is kept. A driver that runs is told (2.1.2).
+    pub fn needs_reset(&self, why: String) {
+        self.fault().get_or_insert(why);
+        self.add_status(VIRTIO_CONFIG_S_NEEDS_RESET);
+        if self.is_live() {
+            self.interrupt(VIRTIO_MMIO_INT_CONFIG);
+        }
+    }
+
+    /// Why the device needs a reset.
+    pub fn reason(&self) -> Option<String> {
+        self.fault().clone()
+    }
+
+    /// InterruptStatus.
+    pub fn pending(&self) -> u32 {
+        self.pending.load(Ordering::SeqCst)
+    }
+
+    /// InterruptACK.
+    pub fn acknowledge(&self, bits: u32) {
+        self.pending.fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    /// ConfigGeneration.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// The cause first, then the interrupt: its handler reads the cause.
+    fn interrupt(&self, cause: u32) {
+        self.pending.fetch_or(cause, Ordering::SeqCst);
+        self.line.signal();
+    }
+
+    /// A poisoned lock holds a whole value all the same.
+    fn fault(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
