@@ -89,8 +89,8 @@ Examples:
   paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout
 
 Words of --disk: `ro`, the guest may not write; `direct`, past the host's page cache (O_DIRECT);
-`engine=auto|io_uring|sync`, how the host is asked for I/O. A disk that is written is locked: a second
-virtual machine is refused.
+`engine=auto|io_uring|sync`, how the host is asked for I/O; `queues=1` to `queues=8`. A disk that is
+written is locked: a second virtual machine is refused.
 Words of --net: `mac=02:fc:00:00:00:01`; `mtu=1500`, which the carrier must take.
 A comma inside a name is written twice.";
 

@@ -63,6 +63,8 @@ pub struct Disk {
     pub direct: bool,
     /// How the host's kernel is asked for I/O.
     pub engine: Engine,
+    /// How many queues take requests: 1 to 8.
+    pub queues: u16,
 }
 
 impl Device {
@@ -83,7 +85,7 @@ impl Device {
                     engine: disk.engine,
                 };
                 let file = FileDisk::open(&disk.path, options)?;
-                Opened::of(Block::new(Box::new(file), &disk.id()))
+                Opened::of(Block::new(Box::new(file), &disk.id(), disk.queues))
             }
             Self::Rng => Opened::of(Rng),
             Self::Net(net) => Opened::of(net.open(number)?),
@@ -114,6 +116,17 @@ impl Device {
 }
 
 impl Disk {
+    /// A disk in this file, written, through the host's page cache, with one queue.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            read_only: false,
+            direct: false,
+            engine: Engine::Auto,
+            queues: 1,
+        }
+    }
+
     /// What the guest is told as its name: the file's.
     fn id(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();

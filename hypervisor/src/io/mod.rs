@@ -33,6 +33,7 @@ pub use config::{Device, Disk, Engine};
 pub use console::Console;
 pub use net::{DEFAULT_MTU, Net, NetCarrier};
 pub use virtio_devices::balloon::Handle as BalloonHandle;
+pub use virtio_devices::blk::MAX_QUEUES;
 
 /// Bytes from one device's registers to the next one's.
 const WINDOW: u64 = 4096;

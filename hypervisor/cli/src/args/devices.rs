@@ -1,7 +1,7 @@
 //! Devices as the command line and a machine file say them: a name or `key=value` first, and words
 //! behind commas. A comma inside a value is written twice.
 
-use hypervisor::io::{Console, DEFAULT_MTU, Disk, Engine, Net, NetCarrier};
+use hypervisor::io::{Console, DEFAULT_MTU, Disk, Engine, MAX_QUEUES, Net, NetCarrier};
 
 use super::values;
 
@@ -28,23 +28,22 @@ impl Words {
 
 /// A disk: a file's name, and words.
 pub fn disk(text: &str) -> Result<Disk, String> {
-    const HELP: &str =
-        "use ro, direct, engine=auto, engine=io_uring or engine=sync, such as my.img,ro,direct";
+    const HELP: &str = "use ro, direct, engine=auto, engine=io_uring, engine=sync or queues=1 to \
+        queues=8, such as my.img,ro,direct";
     let mut words = Words::of(text);
     let path = words.0.next().unwrap_or_default();
     if path.is_empty() {
         return Err("name the disk's file first, such as my.img,ro".to_owned());
     }
-    let mut disk = Disk {
-        path: path.into(),
-        read_only: false,
-        direct: false,
-        engine: Engine::Auto,
-    };
+    let mut disk = Disk::new(path);
     while let Some((key, value)) = words.next() {
         match (key.as_str(), value.as_deref()) {
             ("ro", None) => disk.read_only = true,
             ("direct", None) => disk.direct = true,
+            ("queues", Some(count)) => match count.parse() {
+                Ok(count @ 1..=MAX_QUEUES) => disk.queues = count,
+                _ => return Err(no_word(&key, value, "a disk", HELP)),
+            },
             ("engine", Some("auto")) => disk.engine = Engine::Auto,
             ("engine", Some("io_uring")) => disk.engine = Engine::IoUring,
             ("engine", Some("sync")) => disk.engine = Engine::Sync,
@@ -151,12 +150,19 @@ mod tests {
         let plain = disk("my.img").expect("a disk");
         assert_eq!(plain.path.to_str(), Some("my.img"));
         assert!(!plain.read_only && !plain.direct);
-        let all = disk("a,,b,ro,direct,engine=sync").expect("a disk");
+        let all = disk("a,,b,ro,direct,engine=sync,queues=4").expect("a disk");
         assert_eq!(all.path.to_str(), Some("a,b"));
-        assert!(all.read_only && all.direct && all.engine == Engine::Sync);
+        assert!(all.read_only && all.direct && all.engine == Engine::Sync && all.queues == 4);
         assert_eq!(disk("a=b").expect("a disk").path.to_str(), Some("a=b"));
         assert!(disk(",ro").is_err_and(|error| error.contains("name the disk's file")));
-        for wrong in ["a,rw", "a,ro=1", "a,engine=fast", "a,"] {
+        for wrong in [
+            "a,rw",
+            "a,ro=1",
+            "a,engine=fast",
+            "a,",
+            "a,queues=0",
+            "a,queues=9",
+        ] {
             assert!(disk(wrong).is_err_and(|error| error.contains("use ro, direct")));
         }
     }
