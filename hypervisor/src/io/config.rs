@@ -33,6 +33,27 @@ pub enum Device {
     Balloon(u64),
 }
 
+/// How virtio devices are connected; other than by default only to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wiring {
+    /// Whether VIRTIO_F_EVENT_IDX is offered.
+    pub event_idx: bool,
+    /// Whether a doorbell is an ioeventfd, rather than an exit to this process.
+    pub ioeventfd: bool,
+    /// Whether an interrupt is an irqfd, rather than an ioctl of the device's thread.
+    pub irqfd: bool,
+}
+
+impl Default for Wiring {
+    fn default() -> Self {
+        Self {
+            event_idx: true,
+            ioeventfd: true,
+            irqfd: true,
+        }
+    }
+}
+
 /// An open device, and what goes with it.
 pub(super) struct Opened {
     pub model: Box<dyn virtio_devices::Device>,

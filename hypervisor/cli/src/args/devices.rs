@@ -79,9 +79,10 @@ pub fn net(text: &str) -> Result<Net, String> {
 
 /// A station's address: six bytes in hexadecimal.
 fn mac(text: &str) -> Result<[u8; 6], String> {
-    let bytes = text.split(':').map(|byte| match byte.len() {
-        2 => u8::from_str_radix(byte, 16).ok(),
-        _ => None,
+    let bytes = text.split(':').map(|byte| {
+        let is_plain = byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let byte = is_plain.then_some(byte)?;
+        u8::from_str_radix(byte, 16).ok()
     });
     let bytes: Option<Vec<u8>> = bytes.collect();
     let address: Option<[u8; 6]> = bytes.and_then(|bytes| bytes.try_into().ok());
