@@ -165,6 +165,7 @@ Figures are of this host alone; ratios are taken inside one run. Leave the host 
 
 Examples:
   paravane bench --quick                          a first look, in seconds
+  paravane bench io --quick                       devices instead of instructions
   paravane bench --json > today.json              steady figures, for a machine
   paravane bench --write-baseline base.json       remember this platform's counts and ratios
   paravane bench --check base.json --counts-only  what exits and calls moved: no times, so it suits CI";
@@ -181,7 +182,11 @@ Exit status:
 /// Options of `bench`.
 #[derive(Debug, Group)]
 #[command(group = ArgGroup::new("baseline").args(["check", "write_baseline"]))]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    /// What to measure; without it: privileged operations and the lives of machines.
+    #[command(subcommand)]
+    pub what: Option<BenchWhat>,
     /// Fewer repetitions: seconds instead of minutes, and a wider spread
     #[arg(long)]
     pub quick: bool,
@@ -200,6 +205,39 @@ pub struct Bench {
     /// With --check or --write-baseline: counts alone, which no busy host disturbs
     #[arg(long, requires = "baseline")]
     pub counts_only: bool,
+}
+
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// Measure input and output: each device in each mode, beside a loop on the host
+    #[command(after_help = BENCH_IO_EXAMPLES)]
+    Io(BenchIo),
+}
+
+const BENCH_IO_EXAMPLES: &str = "\
+Files of some hundred MiB are made in /dev/shm and in --dir, and removed. All data is checked. The exit
+status is 0 where everything was measured, whatever the goals say.
+
+Examples:
+  paravane bench io --quick                       the main figures, in a minute
+  paravane bench io --dir /mnt/nvme --json        another disk, for a machine";
+
+/// Options of `bench io`.
+#[derive(Debug, Group)]
+pub struct BenchIo {
+    /// Fewer cases and repetitions
+    #[arg(long)]
+    pub quick: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A directory on the disk to measure [default: that for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The smallest run that passes through everything; its figures say nothing
+    #[arg(long, hide = true)]
+    pub smoke: bool,
 }
 
 const AUDIT_EXAMPLES: &str = "\
