@@ -89,8 +89,10 @@ Examples:
   paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout
 
 Words of --disk: `ro`, the guest may not write; `direct`, past the host's page cache (O_DIRECT);
-`engine=auto|io_uring|sync`, how the host is asked for I/O; `queues=1` to `queues=8`. A disk that is
-written is locked: a second virtual machine is refused.
+`engine=auto|io_uring|threads|sync`, how the host is asked for I/O; `queues=1` to `queues=8`;
+`format=raw|qcow2` (by default qcow2 where the name ends so); `backing=FILE` for each file that an image
+is based on, which is never opened otherwise; `snapshot`, so that writes are gone with the machine. A
+disk that is written is locked: a second virtual machine is refused.
 Words of --net: `mac=02:fc:00:00:00:01`; `mtu=1500`, which the carrier must take.
 A comma inside a name is written twice.";
 
@@ -125,7 +127,7 @@ pub struct Run {
     /// A file that the guest finds in its memory as its initial ramdisk
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Attach a disk, /dev/vda the first: a raw image, and words behind commas (see below)
+    /// Attach a disk, /dev/vda the first: a raw or qcow2 image, and words behind commas (see below)
     #[arg(long = "disk", value_name = "FILE[,WORD..]", value_parser = devices::disk)]
     pub disks: Vec<Disk>,
     /// Attach a source of random numbers

@@ -32,7 +32,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::HostError;
 use crate::memory::Memory;
 
-pub use config::{Device, Disk, Engine, Wiring};
+pub use config::{Device, Disk, Engine, Format, Wiring};
 pub use console::Console;
 pub use net::{DEFAULT_MTU, Net, NetCarrier};
 pub use virtio_devices::balloon::Handle as BalloonHandle;
