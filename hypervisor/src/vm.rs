@@ -1,7 +1,7 @@
 //! A virtual machine: built from a configuration, run to its end, torn down.
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::io::{PipeWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::doctor;
 use crate::doors::call::CallDoor;
 use crate::doors::port::Ports;
 use crate::error::HostError;
-use crate::io::Io;
+use crate::io::{BalloonHandle, Io};
 use crate::loader::Symbols;
 use crate::machine::{Console, Input, Machine};
 use crate::memory::Memory;
@@ -76,9 +76,17 @@ pub struct Outcome {
 
 /// Types at the console of a running virtual machine; clones type at the same one.
 #[derive(Clone, Debug)]
-pub struct Keyboard {
-    input: Input,
-    interrupter: Interrupter,
+pub struct Keyboard(Keys);
+
+#[derive(Clone, Debug)]
+enum Keys {
+    /// The console that every machine has.
+    Console {
+        input: Input,
+        interrupter: Interrupter,
+    },
+    /// A device on standard input.
+    Device(Arc<PipeWriter>),
 }
 
 /// Raises interrupts in a virtual machine, from any thread; clones raise them in the same one.
@@ -100,11 +108,16 @@ impl Interrupter {
 impl Keyboard {
     /// Type bytes; returns how many the console had room for.
     pub fn type_bytes(&self, bytes: &[u8]) -> usize {
-        let taken = self.input.push(bytes);
+        let (input, interrupter) = match &self.0 {
+            Keys::Console { input, interrupter } => (input, interrupter),
+            // Full, which is no error, or the machine is gone: nothing is taken.
+            Keys::Device(pipe) => return pipe.as_ref().write(bytes).unwrap_or(0),
+        };
+        let taken = input.push(bytes);
         // Not delivered only while the local APIC is off: then the guest looks at its console when
         // it turns it on.
         if let Some(vector) = Vector::new(layout::CONSOLE_VECTOR) {
-            self.interrupter.raise(vector);
+            interrupter.raise(vector);
         }
         taken
     }
@@ -278,12 +291,25 @@ impl Vm {
         self.stop.clone()
     }
 
+    /// Devices that people cannot find without being told, each with where it is.
+    pub fn places(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.io.places()
+    }
+
+    /// What sets the balloon's size, if there is a balloon.
+    pub fn balloon(&self) -> Option<BalloonHandle> {
+        self.io.balloon()
+    }
+
     /// A handle that types at the console.
     pub fn keyboard(&self) -> Keyboard {
-        Keyboard {
-            input: self.input.clone(),
-            interrupter: self.interrupter(),
-        }
+        Keyboard(match self.io.typing() {
+            Some(pipe) => Keys::Device(pipe),
+            None => Keys::Console {
+                input: self.input.clone(),
+                interrupter: self.interrupter(),
+            },
+        })
     }
 
     /// A handle that raises interrupts.

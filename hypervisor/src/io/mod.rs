@@ -12,8 +12,12 @@
 //! vector.
 
 mod config;
+mod console;
 mod interrupts;
+mod net;
+mod relay;
 
+use std::io::PipeWriter;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,6 +30,10 @@ use crate::error::HostError;
 use crate::memory::Memory;
 
 pub use config::{Device, Disk, Engine};
+pub use console::Console;
+pub use net::{DEFAULT_MTU, Net, NetCarrier};
+pub use virtio_devices::balloon::Handle as BalloonHandle;
+pub use virtio_devices::blk::MAX_QUEUES;
 
 /// Bytes from one device's registers to the next one's.
 const WINDOW: u64 = 4096;
@@ -42,6 +50,10 @@ struct Attached {
     name: String,
     vector: u8,
     transport: MmioTransport,
+    place: Option<String>,
+    balloon: Option<BalloonHandle>,
+    /// After the device, which uses it.
+    kept: console::Kept,
 }
 
 impl std::fmt::Debug for Attached {
@@ -77,8 +89,9 @@ impl Io {
                 source,
             };
             let interrupt = interrupts::IrqFd::new(fd, number)?;
-            let model = device.open().map_err(fail)?;
-            let transport = MmioTransport::new(model, memory.dma(), Arc::new(interrupt))
+            // There are 14 at most.
+            let opened = device.open(number as u8, memory).map_err(fail)?;
+            let transport = MmioTransport::new(opened.model, memory.dma(), Arc::new(interrupt))
                 .map_err(|error| fail(Box::new(error)))?;
             let base = DEVICES_PHYS + number as u64 * WINDOW;
             for (queue, doorbell) in transport.doorbells().iter().enumerate() {
@@ -88,9 +101,33 @@ impl Io {
                 name,
                 vector,
                 transport,
+                place: opened.place,
+                balloon: opened.balloon,
+                kept: opened.kept,
             });
         }
         Ok(Self { devices: attached })
+    }
+
+    /// Devices that people cannot find without being told, each with where it is.
+    pub fn places(&self) -> impl Iterator<Item = (&str, &str)> {
+        let devices = self.devices.iter();
+        devices.filter_map(|device| Some((device.name.as_str(), device.place.as_deref()?)))
+    }
+
+    /// What sets the balloon's size, if there is one.
+    pub fn balloon(&self) -> Option<BalloonHandle> {
+        self.devices
+            .iter()
+            .find_map(|device| device.balloon.clone())
+    }
+
+    /// Where what is typed at the machine goes, if that is one of these devices.
+    pub fn typing(&self) -> Option<Arc<PipeWriter>> {
+        self.devices.iter().find_map(|device| match &device.kept {
+            console::Kept::Typing(pipe) => Some(Arc::clone(pipe)),
+            _ => None,
+        })
     }
 
     /// The guest-physical addresses of the devices' registers.
