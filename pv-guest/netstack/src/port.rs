@@ -87,6 +87,11 @@ impl Port {
         self.out.retry();
     }
 
+    /// Whether frames wait for the device.
+    pub fn is_short(&self) -> bool {
+        !self.out.waiting.is_empty()
+    }
+
     /// Tell the device of what it was given.
     pub fn kick(&self) {
         self.out.device.kick();

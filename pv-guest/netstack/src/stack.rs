@@ -44,7 +44,8 @@ pub struct Address {
 }
 
 impl Address {
-    fn holds(&self, other: Ipv4Addr) -> bool {
+    /// Whether another address is on the same network.
+    pub fn holds(&self, other: Ipv4Addr) -> bool {
         Ipv4Cidr::new(self.ip, self.prefix).contains_addr(&other)
     }
 }
@@ -69,6 +70,8 @@ pub struct Polled {
     pub has_changed: bool,
     /// There is more to do at once.
     pub has_more: bool,
+    /// Something waits for room in the device, which tells only who listens.
+    pub is_short: bool,
     /// When the next poll is due, in nanoseconds, if only time makes one.
     pub due_ns: Option<u64>,
 }
@@ -202,6 +205,7 @@ impl Stack {
         Polled {
             has_changed,
             has_more: count == FRAMES_MOST,
+            is_short: self.port.is_short(),
             due_ns: due.map(|at| nanoseconds(at).max(now_ns)),
         }
     }

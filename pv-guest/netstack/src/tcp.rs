@@ -166,14 +166,26 @@ impl Stack {
         self.socket_mut(tcp).close();
     }
 
-    /// Whether the other side has everything, and knows that it was closed; `None` while it does not.
+    /// Whether the other side has everything, and knows that this one has closed; `None` while it does
+    /// not.
     ///
     /// # Errors
     /// [`NetFail::Reset`] when it broke off, [`NetFail::Down`].
+    pub fn delivered(&self, tcp: &Tcp) -> Option<Result<(), NetFail>> {
+        match self.socket(tcp).state() {
+            State::FinWait2 => Some(Ok(())),
+            _ => self.finished(tcp),
+        }
+    }
+
+    /// Whether both sides have closed, and have everything; `None` while they have not.
+    ///
+    /// # Errors
+    /// As [`Stack::delivered`].
     pub fn finished(&self, tcp: &Tcp) -> Option<Result<(), NetFail>> {
         let socket = self.socket(tcp);
         match socket.state() {
-            State::FinWait2 | State::TimeWait => Some(Ok(())),
+            State::TimeWait => Some(Ok(())),
             State::Closed if socket.send_queue() == 0 => Some(Ok(())),
             State::Closed => Some(Err(NetFail::Reset)),
             _ => self.check_link().err().map(Err),
@@ -182,9 +194,11 @@ impl Stack {
 
     /// Forget a connection; if it is still open, break it off.
     pub fn discard(&mut self, tcp: Tcp) {
-        self.socket_mut(&tcp).abort();
-        // The other side is told at once, or never.
-        self.send();
+        if self.finished(&tcp).is_none() {
+            self.socket_mut(&tcp).abort();
+            // The other side is told at once, or never.
+            self.send();
+        }
         self.sockets.remove(tcp.handle);
     }
 }

@@ -68,7 +68,7 @@ impl NetDevice for Side {
             let at = start + usize::from(partial.offset);
             frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         }
-        if self.loss == 0 || counts.sent as usize % self.loss != 0 {
+        if self.loss == 0 || !counts.sent.is_multiple_of(self.loss as u64) {
             out.push_back(frame);
         }
         Ok(())
@@ -204,10 +204,11 @@ fn stream(rig: &mut Rig, len: usize) -> u64 {
     rig.a.close(&client);
     let end = rig.until(|rig| rig.b.read(&server, |_| 0).err());
     assert_eq!(end, Some(NetFail::Closed));
-    let done = rig.until(|rig| rig.a.finished(&client));
-    assert_eq!(done, Some(Ok(())));
+    let done = rig.until(|rig| rig.a.delivered(&client));
+    assert_eq!((done, rig.a.finished(&client)), (Some(Ok(())), None));
     rig.b.close(&server);
     assert_eq!(rig.until(|rig| rig.b.finished(&server)), Some(Ok(())));
+    assert_eq!(rig.until(|rig| rig.a.finished(&client)), Some(Ok(())));
     rig.a.discard(client);
     rig.b.discard(server);
     took
