@@ -21,7 +21,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use driver_api::{BlockDevice, Env, RandomSource};
+use driver_api::{BlockDevice, Env, NetDevice, RandomSource};
 use virtio::{Transport, VirtioError, wire};
 
 pub use env::{KernelEnv, KernelLock, KernelWaiters};
@@ -29,8 +29,8 @@ pub use place::Place;
 pub use raw::{DmaMemory, Registers};
 pub use tree::{Bus, Class, Device, DeviceId, State, for_each_device};
 
-use crate::println;
 use crate::sync::SpinLock;
+use crate::{net, println};
 
 /// The most devices that are looked at: more than there are vectors.
 const DEVICES_MOST: usize = 32;
@@ -107,6 +107,14 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
             let about = format!("{} KiB, {rights}", info.sectors / 2);
             let name = keep(disk, place.vector);
             add_child(bus, name, Class::Block, "virtio-blk", about, features);
+        }
+        wire::ID_NET => {
+            let card = virtio_net::Net::new(KernelEnv, transport, place.vector)?;
+            let features = names(card.features(), virtio_net::FEATURES);
+            let info = card.info();
+            let about = format!("{}, mtu {}", net::Mac(info.mac), info.mtu);
+            let name = net::attach(card, place.vector);
+            add_child(bus, name, Class::Net, "virtio-net", about, features);
         }
         wire::ID_RNG => {
             let rng = virtio_rng::Rng::new(KernelEnv, transport, place.vector)?;

@@ -29,6 +29,8 @@ pub enum Class {
     Timer,
     /// Sectors.
     Block,
+    /// Frames.
+    Net,
     /// Random bytes.
     Random,
 }

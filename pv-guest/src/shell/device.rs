@@ -77,6 +77,7 @@ fn class_name(class: Class) -> &'static str {
         Class::Console => "console",
         Class::Timer => "timer",
         Class::Block => "block",
+        Class::Net => "net",
         Class::Random => "random",
     }
 }
