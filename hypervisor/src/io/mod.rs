@@ -26,6 +26,7 @@ use crate::error::HostError;
 use crate::memory::Memory;
 
 pub use config::{Device, Disk, Engine};
+pub(crate) use interrupts::{Route, set_routes};
 
 /// Bytes from one device's registers to the next one's.
 const WINDOW: u64 = 4096;
@@ -35,6 +36,7 @@ const WINDOW: u64 = 4096;
 pub struct Io {
     /// By their place: the first one's registers are at `DEVICES_PHYS`.
     devices: Vec<Attached>,
+    routes: Vec<Route>,
 }
 
 /// A device in its place.
@@ -68,7 +70,10 @@ impl Io {
                 limit,
             });
         }
-        interrupts::route(fd, devices.len())?;
+        let routes = interrupts::routes(devices.len());
+        if !routes.is_empty() {
+            interrupts::set_routes(fd, &routes)?;
+        }
         let mut attached = Vec::new();
         for ((number, device), vector) in devices.iter().enumerate().zip(DEVICE_VECTORS) {
             let name = device.to_string();
@@ -90,7 +95,15 @@ impl Io {
                 transport,
             });
         }
-        Ok(Self { devices: attached })
+        Ok(Self {
+            devices: attached,
+            routes,
+        })
+    }
+
+    /// Where KVM leads the devices' interrupts: who sets routes sets these, too.
+    pub(crate) fn routes(&self) -> &[Route] {
+        &self.routes
     }
 
     /// The guest-physical addresses of the devices' registers.

@@ -1,8 +1,8 @@
 //! The I/O APIC (Intel 82093AA, with the EOI register of later ones): 24 pins, each of which becomes a message
 //! to a local APIC. KVM has the local APICs alone (a split interrupt controller), so this one is ours.
 //!
-//! Called by vcpu for its registers and for the EOI of level-triggered interrupts, and by the trapped devices
-//! for their lines. It sends nothing itself: each change returns the messages that are due.
+//! Called by `lines`. It sends nothing itself: each change returns the messages that are due. Pins carry
+//! interrupts alone: what asks for SMI, NMI, INIT or ExtINT sends nothing.
 
 use std::ops::Range;
 
@@ -31,8 +31,8 @@ const LEVEL: u64 = 1 << 15;
 const MASKED: u64 = 1 << 16;
 /// What a driver may write: all but delivery status and remote IRR.
 const WRITABLE: u64 = 0xff << 56 | 0x1_afff;
-/// Delivery modes that need a vector: fixed, and lowest priority.
-const WITH_VECTOR: [u64; 2] = [0, 1 << 8];
+/// The delivery modes of interrupts: fixed, and lowest priority.
+const INTERRUPTS: [u64; 2] = [0, 1 << 8];
 
 /// A message to a local APIC (SDM vol. 3, 11.11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,8 @@ impl IoApic {
             let Some(entry) = self.entries.get_mut(pin) else {
                 continue;
             };
-            if *entry & (REMOTE_IRR | LEVEL) == REMOTE_IRR | LEVEL && *entry & VECTOR == u64::from(vector)
+            if *entry & (REMOTE_IRR | LEVEL) == REMOTE_IRR | LEVEL
+                && *entry & VECTOR == u64::from(vector)
             {
                 *entry &= !REMOTE_IRR;
                 messages.extend(self.send_level(pin));
@@ -120,11 +121,11 @@ impl IoApic {
         messages
     }
 
-    /// What each pin sends: KVM has to know the level-triggered ones, to leave at their EOI.
-    pub fn routes(&self) -> impl Iterator<Item = (usize, Message)> {
-        let entries = self.entries.iter().enumerate();
-        let unmasked = entries.filter(|(_, entry)| *entry & MASKED == 0);
-        unmasked.map(|(pin, entry)| (pin, message(*entry)))
+    /// What each level-triggered pin sends, masked or not: KVM has to know, to leave at their EOI.
+    pub fn level_pins(&self) -> impl Iterator<Item = (usize, Message)> {
+        let level = |(_, entry): &(usize, &u64)| **entry & LEVEL != 0 && is_interrupt(**entry);
+        let entries = self.entries.iter().enumerate().filter(level);
+        entries.map(|(pin, entry)| (pin, message(*entry)))
     }
 
     fn indexed(&self) -> u32 {
@@ -165,10 +166,7 @@ impl IoApic {
 
     fn send(&self, pin: usize) -> Option<Message> {
         let entry = *self.entries.get(pin)?;
-        let needs_vector = WITH_VECTOR.contains(&(entry & DELIVERY_MODE));
-        // Vectors below 16 are illegal, and nothing is sent (SDM vol. 3, 11.5.3).
-        let is_legal = !needs_vector || entry & VECTOR >= 16;
-        (entry & MASKED == 0 && is_legal).then(|| message(entry))
+        (entry & MASKED == 0 && is_interrupt(entry)).then(|| message(entry))
     }
 
     /// A level-triggered pin sends once, until its interrupt is ended.
@@ -181,6 +179,11 @@ impl IoApic {
         *self.entries.get_mut(pin)? |= REMOTE_IRR;
         Some(message)
     }
+}
+
+/// Vectors below 16 are illegal, and nothing is sent (SDM vol. 3, 11.5.3).
+fn is_interrupt(entry: u64) -> bool {
+    INTERRUPTS.contains(&(entry & DELIVERY_MODE)) && entry & VECTOR >= 16
 }
 
 fn message(entry: u64) -> Message {
@@ -199,7 +202,10 @@ mod tests {
     use super::*;
 
     fn set(apic: &mut IoApic, index: u8, value: u32) -> Vec<Message> {
-        assert!(apic.write(INDEX, &u32::from(index).to_le_bytes()).is_empty());
+        assert!(
+            apic.write(INDEX, &u32::from(index).to_le_bytes())
+                .is_empty()
+        );
         apic.write(WINDOW, &value.to_le_bytes())
     }
 
@@ -220,7 +226,7 @@ mod tests {
         assert_eq!(get(&mut apic, 0x40), 0);
         assert_eq!(apic.set_line(3, true), None);
         assert_eq!(apic.set_line(PINS, true), None);
-        assert_eq!(apic.routes().count(), 0);
+        assert_eq!(apic.level_pins().count(), 0);
     }
 
     #[test]
@@ -246,21 +252,33 @@ mod tests {
         assert_eq!(apic.set_line(9, true), None, "it is masked");
         // Unmasked, what waits is sent.
         let sent = set(&mut apic, 0x10 + 2 * 9, LEVEL as u32 | 0x40);
-        assert_eq!(sent[..], [Message { address: 0xfee0_0000, data: 0xc040 }]);
-        assert_eq!(get(&mut apic, 0x10 + 2 * 9) & REMOTE_IRR as u32, REMOTE_IRR as u32);
+        assert_eq!(
+            sent[..],
+            [Message {
+                address: 0xfee0_0000,
+                data: 0xc040
+            }]
+        );
+        assert_eq!(
+            get(&mut apic, 0x10 + 2 * 9) & REMOTE_IRR as u32,
+            REMOTE_IRR as u32
+        );
         assert_eq!(apic.set_line(9, true), None, "it is in service");
         assert!(apic.end(0x41).is_empty());
         assert_eq!(apic.write(END, &0x40_u32.to_le_bytes()), sent);
         assert_eq!(apic.set_line(9, false), None);
         assert!(apic.end(0x40).is_empty());
-        assert_eq!(apic.routes().collect::<Vec<_>>(), [(9, sent[0])]);
+        assert_eq!(apic.level_pins().collect::<Vec<_>>(), [(9, sent[0])]);
     }
 
     #[test]
     fn illegal_vectors_and_odd_accesses_send_nothing() {
         let mut apic = IoApic::default();
-        set(&mut apic, 0x10, 0x0f);
-        assert_eq!(apic.set_line(0, true), None);
+        // A vector below 16, and an NMI.
+        for (pin, entry) in [(0, 0x0f), (1, 0x430)] {
+            set(&mut apic, 0x10 + 2 * pin, entry);
+            assert_eq!(apic.set_line(pin.into(), true), None);
+        }
         let mut bytes = [0xff; 8];
         for width in 0..=8 {
             apic.read(0x13, &mut bytes[..width]);

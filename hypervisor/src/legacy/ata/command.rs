@@ -18,14 +18,16 @@ mod code {
     pub const VERIFY: u8 = 0x40;
     pub const VERIFY_ONCE: u8 = 0x41;
     pub const VERIFY_EXT: u8 = 0x42;
-    pub const DIAGNOSE: u8 = 0x90;
     pub const SET_GEOMETRY: u8 = 0x91;
     pub const READ_MULTIPLE: u8 = 0xc4;
     pub const WRITE_MULTIPLE: u8 = 0xc5;
     pub const SET_MULTIPLE: u8 = 0xc6;
     pub const STANDBY_NOW: u8 = 0xe0;
     pub const IDLE_NOW: u8 = 0xe1;
+    pub const STANDBY: u8 = 0xe2;
+    pub const IDLE: u8 = 0xe3;
     pub const POWER_MODE: u8 = 0xe5;
+    pub const SLEEP: u8 = 0xe6;
     pub const FLUSH: u8 = 0xe7;
     pub const FLUSH_EXT: u8 = 0xea;
     pub const IDENTIFY: u8 = 0xec;
@@ -33,8 +35,24 @@ mod code {
     pub const READ_MAX: u8 = 0xf8;
 }
 
-/// Features that SET FEATURES may name: write cache, transfer mode, look-ahead, power-on defaults.
-const FEATURES: &[u8] = &[0x02, 0x03, 0x55, 0x66, 0x82, 0xaa, 0xcc];
+/// EXECUTE DEVICE DIAGNOSTIC.
+pub const DIAGNOSE: u8 = 0x90;
+
+/// What SET FEATURES may name.
+mod feature {
+    pub const WRITE_CACHE_ON: u8 = 0x02;
+    pub const TRANSFER_MODE: u8 = 0x03;
+    pub const LOOK_AHEAD_OFF: u8 = 0x55;
+    pub const KEEP_SETTINGS: u8 = 0x66;
+    pub const WRITE_CACHE_OFF: u8 = 0x82;
+    pub const LOOK_AHEAD_ON: u8 = 0xaa;
+    pub const REVERT_SETTINGS: u8 = 0xcc;
+}
+
+/// The drive's geometry, for who still asks for cylinders.
+pub const HEADS: u64 = 16;
+/// Sectors of a track.
+pub const TRACK: u64 = 63;
 
 impl Ata {
     /// Begin a command.
@@ -58,7 +76,8 @@ impl Ata {
             code::VERIFY | code::VERIFY_ONCE => self.verify(false),
             code::VERIFY_EXT => self.verify(true),
             code::IDENTIFY => {
-                self.block = identify(self.sectors.as_ref(), self.multiple).to_vec();
+                let is_cached = self.has_write_cache;
+                self.block = identify(self.sectors.as_ref(), self.multiple, is_cached).to_vec();
                 self.offer();
             }
             code::FLUSH | code::FLUSH_EXT => match self.sectors.flush() {
@@ -72,24 +91,61 @@ impl Ata {
                 }
                 _ => self.fail(error::ABORT),
             },
-            code::SET_FEATURES if FEATURES.contains(&self.features.now) => self.complete(),
+            code::SET_FEATURES => self.set_feature(),
             code::READ_MAX | code::READ_MAX_EXT => {
-                self.show(which == code::READ_MAX_EXT, self.sectors.count().saturating_sub(1));
+                self.show(
+                    which == code::READ_MAX_EXT,
+                    self.sectors.count().saturating_sub(1),
+                );
                 self.complete();
             }
             code::POWER_MODE => {
                 self.count.write(0xff);
                 self.complete();
             }
-            code::DIAGNOSE => {
+            DIAGNOSE => {
                 self.signature();
-                self.interrupt = true;
+                // The first drive alone says that both are done.
+                self.interrupt = !self.is_second;
             }
-            code::RECALIBRATE | code::SET_GEOMETRY | code::STANDBY_NOW | code::IDLE_NOW => {
-                self.complete();
+            // The geometry is what it is.
+            code::SET_GEOMETRY
+                if (u64::from(self.count.now), u64::from(self.device & 0xf) + 1)
+                    != (TRACK, HEADS) =>
+            {
+                self.fail(error::ABORT);
             }
+            // There is no motor to stop, so nothing sleeps.
+            code::RECALIBRATE
+            | code::SET_GEOMETRY
+            | code::STANDBY_NOW
+            | code::IDLE_NOW
+            | code::STANDBY
+            | code::IDLE
+            | code::SLEEP => self.complete(),
             _ => self.fail(error::ABORT),
         }
+    }
+
+    fn set_feature(&mut self) {
+        match self.features.now {
+            feature::WRITE_CACHE_ON => self.has_write_cache = true,
+            feature::WRITE_CACHE_OFF => {
+                self.has_write_cache = false;
+                // What is in the cache goes out.
+                if self.sectors.flush().is_err() {
+                    return self.fault();
+                }
+            }
+            // PIO: the default mode, or one of 0 to 4 with flow control.
+            feature::TRANSFER_MODE if matches!(self.count.now, 0 | 1 | 0x08..=0x0c) => {}
+            feature::LOOK_AHEAD_OFF
+            | feature::LOOK_AHEAD_ON
+            | feature::KEEP_SETTINGS
+            | feature::REVERT_SETTINGS => {}
+            _ => return self.fail(error::ABORT),
+        }
+        self.complete();
     }
 
     /// The processor has taken a block.
@@ -109,7 +165,10 @@ impl Ata {
         match self.sectors.write(self.next, &self.block) {
             Ok(()) if self.left == sectors => {
                 self.left = 0;
-                self.complete();
+                match self.has_write_cache || self.sectors.flush().is_ok() {
+                    true => self.complete(),
+                    false => self.fault(),
+                }
             }
             Ok(()) => {
                 self.next += sectors as u64;
@@ -131,6 +190,8 @@ impl Ata {
         let sectors = self.left.min(self.per_block);
         self.block.resize(sectors * SECTOR, 0);
         if self.sectors.read(self.next, &mut self.block).is_err() {
+            // The block's first sector stands for the one that is bad.
+            self.show(self.is_wide, self.next);
             return self.fail(error::UNCORRECTABLE);
         }
         self.next += sectors as u64;
@@ -148,6 +209,7 @@ impl Ata {
         }
     }
 
+    /// The sectors are there; whether the host's medium can be read, the host checks itself.
     fn verify(&mut self, is_wide: bool) {
         if self.locate(is_wide, 1) {
             self.left = 0;
@@ -162,7 +224,7 @@ impl Ata {
             false => (self.address(), self.narrow_count()),
         };
         let Some(start) = start.filter(|_| per_block > 0) else {
-            // Without LBA, or without SET MULTIPLE MODE.
+            // A sector 0 of a track, 48 bits without LBA, or no SET MULTIPLE MODE.
             self.fail(error::ABORT);
             return false;
         };
@@ -172,14 +234,21 @@ impl Ata {
             return false;
         }
         (self.next, self.left, self.per_block) = (start, count, per_block);
+        self.is_wide = is_wide;
         true
     }
 
     fn address(&self) -> Option<u64> {
         let high = u32::from(self.device & 0xf);
         let bytes = [self.low.now, self.mid.now, self.high.now].map(u32::from);
-        let address = high << 24 | bytes[2] << 16 | bytes[1] << 8 | bytes[0];
-        (self.device & LBA != 0).then_some(u64::from(address))
+        if self.device & LBA != 0 {
+            return Some((high << 24 | bytes[2] << 16 | bytes[1] << 8 | bytes[0]).into());
+        }
+        let cylinder = u64::from(bytes[2] << 8 | bytes[1]);
+        let sector = u64::from(bytes[0])
+            .checked_sub(1)
+            .filter(|sector| *sector < TRACK)?;
+        Some((cylinder * HEADS + u64::from(high)) * TRACK + sector)
     }
 
     fn wide_address(&self) -> Option<u64> {
@@ -214,7 +283,12 @@ impl Ata {
 
     /// Show a sector's address in the registers.
     fn show(&mut self, is_wide: bool, sector: u64) {
-        let bytes = if is_wide { sector } else { sector.min(0xfff_ffff) }.to_le_bytes();
+        let bytes = if is_wide {
+            sector
+        } else {
+            sector.min(0xfff_ffff)
+        }
+        .to_le_bytes();
         let [low, mid, high, low_before, mid_before, high_before, ..] = bytes;
         if !is_wide {
             self.device = self.device & 0xf0 | low_before & 0xf;
@@ -255,7 +329,7 @@ impl Ata {
         self.interrupt = true;
     }
 
-    /// The host could not: a device fault, after which a driver resets.
+    /// The host could not write: a device fault.
     fn fault(&mut self) {
         self.fail(error::ABORT);
         self.status |= status::FAULT;

@@ -1,17 +1,25 @@
-//! An ATA disk in PIO mode: one drive, the first of a channel (ATA/ATAPI-6, T13 1410D). Every register
-//! access and every word of data is the processor's own, so each is an exit: what virtio is measured
-//! against.
+//! ATA disks in PIO mode (ATA/ATAPI-6, T13 1410D). Every register access and every word of data is the
+//! processor's own, so each is an exit: what virtio is measured against.
 //!
-//! In walking order: this file has the registers and the way of a data block; `command` says what each
-//! command does; `identify` is the drive's description. Called by the door of ports; the sectors are
-//! behind [`Sectors`]. It never raises an interrupt itself: [`Ata::interrupt`] is the line.
+//! In walking order: `channel` leads accesses to one of two drives; this file has a drive's registers and
+//! the way of a data block; `command` says what each command does; `identify` is the drive's description;
+//! `file` has the sectors in a file. Called by `legacy`, which knows ports and lines. It never raises an
+//! interrupt itself: [`Channel::interrupt`] is the line.
+//!
+//! A command that needs the host's file is done before the access that gave it ends, so BSY is seen during
+//! a reset alone. PACKET, DMA, security and the like are not there, and IDENTIFY DEVICE says so.
 
+mod channel;
 mod command;
+mod file;
 mod identify;
 #[cfg(test)]
 mod tests;
 
 use std::io;
+
+pub use channel::Channel;
+pub use file::FileSectors;
 
 /// Bytes of a sector.
 pub const SECTOR: usize = 512;
@@ -19,11 +27,15 @@ pub const SECTOR: usize = 512;
 pub const MULTIPLE: usize = 16;
 
 /// Where the sectors are.
+///
+/// The model asks for what is there alone: a range that it passes ends at [`Sectors::count`] at the latest.
 pub trait Sectors: Send {
     /// How many there are.
     fn count(&self) -> u64;
     /// Whether they may not be written.
     fn is_read_only(&self) -> bool;
+    /// The drive's serial number: what of it fits into 20 printable characters.
+    fn serial(&self) -> &str;
     /// Read whole sectors from the one with this number on.
     ///
     /// # Errors
@@ -77,7 +89,7 @@ mod control {
     pub const HIGH_ORDER: u8 = 1 << 7;
 }
 
-/// In the device register: the second drive, which is not there, and LBA instead of cylinders and heads.
+/// In the device register: the second drive, and LBA instead of cylinders and heads.
 const SECOND: u8 = 1 << 4;
 const LBA: u8 = 1 << 6;
 
@@ -111,9 +123,11 @@ enum Transfer {
     Out,
 }
 
-/// The drive.
+/// A drive.
 pub struct Ata {
     sectors: Box<dyn Sectors>,
+    /// Whether it is the channel's second.
+    is_second: bool,
     features: Twice,
     count: Twice,
     low: Twice,
@@ -125,6 +139,8 @@ pub struct Ata {
     control: u8,
     /// Sectors in a block of READ MULTIPLE and WRITE MULTIPLE; 0 until the driver says.
     multiple: usize,
+    /// Whether what was written may wait for a flush.
+    has_write_cache: bool,
     transfer: Transfer,
     /// The block that is on its way, and how much of it has gone.
     block: Vec<u8>,
@@ -133,6 +149,8 @@ pub struct Ata {
     next: u64,
     left: usize,
     per_block: usize,
+    /// Whether the command's addresses have 48 bits.
+    is_wide: bool,
     /// The line: set by the drive, cleared by reading the status.
     interrupt: bool,
 }
@@ -140,16 +158,21 @@ pub struct Ata {
 impl std::fmt::Debug for Ata {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut debug = f.debug_struct("Ata");
-        debug.field("status", &self.status).field("error", &self.error);
-        debug.field("transfer", &self.transfer).finish_non_exhaustive()
+        debug
+            .field("status", &self.status)
+            .field("error", &self.error);
+        debug
+            .field("transfer", &self.transfer)
+            .finish_non_exhaustive()
     }
 }
 
 impl Ata {
     /// A drive that was just switched on.
-    pub fn new(sectors: Box<dyn Sectors>) -> Self {
+    fn new(sectors: Box<dyn Sectors>, is_second: bool) -> Self {
         let mut drive = Self {
             sectors,
+            is_second,
             features: Twice::default(),
             count: Twice::default(),
             low: Twice::default(),
@@ -160,32 +183,32 @@ impl Ata {
             error: 0,
             control: 0,
             multiple: 0,
+            has_write_cache: true,
             transfer: Transfer::None,
             block: Vec::new(),
             done: 0,
             next: 0,
             left: 0,
             per_block: 1,
+            is_wide: false,
             interrupt: false,
         };
         drive.signature();
         drive
     }
 
-    /// Whether the interrupt line is raised.
-    pub fn interrupt(&self) -> bool {
+    /// Whether it raises the channel's line: the other drive is not asked.
+    fn interrupt(&self) -> bool {
         self.interrupt && self.control & control::NO_INTERRUPT == 0 && self.is_selected()
     }
 
     /// Read a register of the command block, 0 to 7; the data register by words or double words.
-    pub fn read(&mut self, offset: u16, into: &mut [u8]) {
+    fn read(&mut self, offset: u16, into: &mut [u8]) {
         if offset == register::DATA {
             return self.read_data(into);
         }
         let high_order = self.control & control::HIGH_ORDER != 0;
         let value = match offset {
-            // The second drive is not there: nobody drives the bus but the first, with zeros.
-            _ if !self.is_selected() && offset != register::DEVICE => 0,
             register::ERROR => self.error,
             register::COUNT => self.count.read(high_order),
             register::LOW => self.low.read(high_order),
@@ -197,18 +220,22 @@ impl Ata {
                 self.status
             }
         };
-        fill(into, value);
+        into.fill(value);
     }
 
-    /// Write a register of the command block.
-    pub fn write(&mut self, offset: u16, from: &[u8]) {
+    /// Write a register of the command block: also where the other drive is selected, but for data and
+    /// commands (9.16).
+    fn write(&mut self, offset: u16, from: &[u8]) {
         if offset == register::DATA {
-            return self.write_data(from);
+            if self.is_selected() {
+                self.write_data(from);
+            }
+            return;
         }
         let Some(value) = from.first().copied() else {
             return;
         };
-        // A write to the command block shows the low order again (6.20, Device Control).
+        // A write to the command block shows the low order again (48-bit address feature set).
         self.control &= !control::HIGH_ORDER;
         match offset {
             register::ERROR => self.features.write(value),
@@ -217,18 +244,19 @@ impl Ata {
             register::MID => self.mid.write(value),
             register::HIGH => self.high.write(value),
             register::DEVICE => self.device = value,
-            _ if self.is_selected() => self.command(value),
+            // Both drives diagnose themselves.
+            _ if self.is_selected() || value == command::DIAGNOSE => self.command(value),
             _ => {}
         }
     }
 
     /// Read the alternate status: as the status, and the line stays.
-    pub fn read_control(&self, into: &mut [u8]) {
-        fill(into, if self.is_selected() { self.status } else { 0 });
+    fn read_control(&self, into: &mut [u8]) {
+        into.fill(self.status);
     }
 
     /// Write the device control register.
-    pub fn write_control(&mut self, from: &[u8]) {
+    fn write_control(&mut self, from: &[u8]) {
         let Some(value) = from.first().copied() else {
             return;
         };
@@ -246,7 +274,7 @@ impl Ata {
     }
 
     fn is_selected(&self) -> bool {
-        self.device & SECOND == 0
+        (self.device & SECOND != 0) == self.is_second
     }
 
     /// Nothing is under way any more.
@@ -261,6 +289,7 @@ impl Ata {
     fn signature(&mut self) {
         self.stop();
         self.multiple = 0;
+        self.has_write_cache = true;
         self.device = 0;
         for (register, value) in [
             (&mut self.count, 1),
@@ -286,7 +315,7 @@ impl Ata {
             let count = from.len().min(rest.len());
             if count == 0 || !matches!(self.transfer, Transfer::In) {
                 // The bus floats.
-                return fill(rest, 0xff);
+                return rest.fill(0xff);
             }
             let (now, later) = rest.split_at_mut(count);
             now.copy_from_slice(from.get(..count).unwrap_or_default());
@@ -317,8 +346,4 @@ impl Ata {
             }
         }
     }
-}
-
-fn fill(into: &mut [u8], value: u8) {
-    into.fill(value);
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use super::{Ata, MULTIPLE, SECTOR, Sectors, error, register, status};
+use super::{Channel, MULTIPLE, SECTOR, Sectors, error, register, status};
 
 const COUNT: usize = 300;
 
@@ -44,6 +44,9 @@ impl Sectors for Memory {
     fn is_read_only(&self) -> bool {
         self.read_only
     }
+    fn serial(&self) -> &str {
+        "a disk of mine.img"
+    }
     fn read(&mut self, sector: u64, into: &mut [u8]) -> io::Result<()> {
         let range = self.check(sector, into.len())?;
         into.copy_from_slice(&self.bytes.lock().unwrap()[range]);
@@ -61,11 +64,11 @@ impl Sectors for Memory {
 }
 
 /// A driver as simple as can be.
-struct Driver(Ata);
+struct Driver(Channel);
 
 impl Driver {
     fn new(memory: &Memory) -> Self {
-        Self(Ata::new(Box::new(memory.clone())))
+        Self(Channel::new(Box::new(memory.clone()), None))
     }
 
     fn get(&mut self, offset: u16) -> u8 {
@@ -152,16 +155,26 @@ const READY: u8 = status::READY | status::SEEK;
 fn a_drive_says_what_it_is() {
     let mut driver = Driver::new(&Memory::new());
     // The signature of a drive that is no packet device.
-    let signature = [register::COUNT, register::LOW, register::MID, register::HIGH];
+    let signature = [
+        register::COUNT,
+        register::LOW,
+        register::MID,
+        register::HIGH,
+    ];
     assert_eq!(signature.map(|offset| driver.get(offset)), [1, 1, 0, 0]);
     driver.command(0xec, 0, 0);
     let (block, interrupts) = driver.take(SECTOR);
     assert_eq!((interrupts, driver.get(register::STATUS)), (1, READY));
     let word = |at: usize| u16::from_le_bytes([block[at * 2], block[at * 2 + 1]]);
-    assert_eq!((word(60), word(61), word(100)), (COUNT as u16, 0, COUNT as u16));
+    assert_eq!(
+        (word(60), word(61), word(100)),
+        (COUNT as u16, 0, COUNT as u16)
+    );
     assert_eq!(word(47) & 0xff, MULTIPLE as u16);
     let model: Vec<u8> = (27..32).flat_map(|at| word(at).to_be_bytes()).collect();
     assert_eq!(model, b"Paravane A");
+    let serial: Vec<u8> = (10..20).flat_map(|at| word(at).to_be_bytes()).collect();
+    assert_eq!(serial, b"a disk of mine.img  ");
 }
 
 #[test]
@@ -201,7 +214,10 @@ fn many_sectors_come_in_one_block_once_the_driver_has_said_how_many() {
         driver.command(0xc4, 1, count);
         let (bytes, interrupts) = driver.take(sectors * SECTOR);
         assert_eq!(interrupts as usize, sectors.div_ceil(8));
-        assert_eq!(bytes, memory.bytes.lock().unwrap()[SECTOR..(1 + sectors) * SECTOR]);
+        assert_eq!(
+            bytes,
+            memory.bytes.lock().unwrap()[SECTOR..(1 + sectors) * SECTOR]
+        );
     }
     driver.command(0xc5, 2, 9);
     let new: Vec<u8> = (0..9 * SECTOR).map(|at| (at * 3) as u8).collect();
@@ -218,9 +234,9 @@ fn what_is_not_there_or_not_known_is_refused() {
     driver.refused(error::NOT_FOUND);
     driver.command(0xa1, 0, 0);
     driver.refused(error::ABORT);
-    // Without LBA.
+    // 48 bits without LBA.
     driver.set(register::DEVICE, 0);
-    driver.set(register::STATUS, 0x20);
+    driver.set(register::STATUS, 0x24);
     driver.refused(error::ABORT);
 
     let memory = Memory {
@@ -249,7 +265,55 @@ fn what_the_host_cannot_do_is_an_error_of_the_drive() {
 }
 
 #[test]
-fn the_second_drive_is_not_there_and_interrupts_can_be_off() {
+fn what_is_not_cached_is_on_the_disk_at_once() {
+    let memory = Memory::new();
+    let mut driver = Driver::new(&memory);
+    driver.set(register::ERROR, 0x82);
+    driver.command(0xef, 0, 0);
+    assert_eq!(*memory.flushes.lock().unwrap(), 1, "what was in the cache");
+    driver.command(0x30, 3, 2);
+    driver.give(&[7; 2 * SECTOR]);
+    assert_eq!(*memory.flushes.lock().unwrap(), 2);
+    // A transfer mode with DMA is refused, PIO mode 4 is not.
+    driver.set(register::ERROR, 0x03);
+    driver.command(0xef, 0, 0x22);
+    driver.refused(error::ABORT);
+    driver.set(register::ERROR, 0x03);
+    driver.command(0xef, 0, 0x0c);
+    assert_eq!(driver.get(register::STATUS), READY);
+}
+
+#[test]
+fn cylinders_and_heads_lead_to_the_same_sectors() {
+    let memory = Memory::new();
+    let mut driver = Driver::new(&memory);
+    // Cylinder 0, head 1, sector 5: the one with the number 63 + 4.
+    for (offset, value) in [
+        (register::DEVICE, 1),
+        (register::COUNT, 1),
+        (register::LOW, 5),
+        (register::MID, 0),
+        (register::HIGH, 0),
+        (register::STATUS, 0x20),
+    ] {
+        driver.set(offset, value);
+    }
+    let (bytes, _) = driver.take(SECTOR);
+    assert_eq!(
+        bytes,
+        memory.bytes.lock().unwrap()[67 * SECTOR..68 * SECTOR]
+    );
+    // Tracks have no sector 0.
+    driver.set(register::LOW, 0);
+    driver.set(register::STATUS, 0x20);
+    driver.refused(error::ABORT);
+    driver.set(register::COUNT, 32);
+    driver.set(register::STATUS, 0x91);
+    driver.refused(error::ABORT);
+}
+
+#[test]
+fn interrupts_can_be_off_and_a_reset_ends_a_command() {
     let mut driver = Driver::new(&Memory::new());
     driver.0.write_control(&[2]);
     driver.command(0xec, 0, 0);
@@ -260,11 +324,7 @@ fn the_second_drive_is_not_there_and_interrupts_can_be_off() {
     driver.0.read_control(&mut alternate);
     assert_eq!(alternate[0], READY | status::DATA);
     assert!(driver.0.interrupt(), "the alternate status leaves the line");
-    driver.set(register::DEVICE, 0x50);
-    assert_eq!(driver.get(register::STATUS), 0);
-    assert!(!driver.0.interrupt());
     driver.0.write_control(&[4]);
-    driver.set(register::DEVICE, 0);
     assert_eq!(driver.get(register::STATUS), status::BUSY);
     driver.set(register::STATUS, 0xec);
     driver.0.write_control(&[0]);
@@ -274,25 +334,115 @@ fn the_second_drive_is_not_there_and_interrupts_can_be_off() {
     assert_eq!(word, [0xff; 2], "the reset ended the command");
 }
 
+#[test]
+fn the_first_drive_answers_for_a_second_that_is_not_there() {
+    let mut driver = Driver::new(&Memory::new());
+    driver.command(0xec, 0, 0);
+    driver.set(register::DEVICE, 0x50);
+    driver.set(register::COUNT, 0x55);
+    assert_eq!(driver.get(register::STATUS), 0);
+    assert_eq!(driver.get(register::COUNT), 0x55);
+    assert!(!driver.0.interrupt(), "the first is not selected");
+    driver.set(register::STATUS, 0xec);
+    assert_eq!(driver.get(register::STATUS), 0, "nobody takes the command");
+    driver.set(register::DEVICE, 0x40);
+    assert!(driver.0.interrupt(), "it waits for who selects it again");
+    assert_eq!(driver.get(register::STATUS), READY | status::DATA);
+}
+
+#[test]
+fn two_drives_share_a_channel_and_nothing_else() {
+    let (first, second) = (Memory::new(), Memory::new());
+    second.bytes.lock().unwrap().fill(9);
+    let drives = [&first, &second].map(|memory| Box::new(memory.clone()));
+    let [one, two] = drives;
+    let mut driver = Driver(Channel::new(one, Some(two)));
+    driver.command(0x20, 0, 2);
+    driver.set(register::DEVICE, 0x50);
+    assert_eq!(driver.get(register::STATUS), READY, "the other one's");
+    let mut word = [0; 2];
+    driver.0.read(register::DATA, &mut word);
+    assert_eq!(word, [0xff; 2]);
+    driver.set(register::LOW, 0);
+    driver.set(register::COUNT, 1);
+    driver.set(register::STATUS, 0x20);
+    assert_eq!(driver.take(SECTOR).0, [9; SECTOR]);
+    // The first one's command waits where it was.
+    driver.set(register::DEVICE, 0x40);
+    let (bytes, interrupts) = driver.take(2 * SECTOR);
+    assert_eq!(bytes, first.bytes.lock().unwrap()[..2 * SECTOR]);
+    assert_eq!(interrupts, 2);
+    // Both diagnose themselves, and the first says so.
+    driver.set(register::DEVICE, 0x50);
+    driver.set(register::STATUS, 0x90);
+    assert!(driver.0.interrupt());
+    for device in [0, 0x10] {
+        driver.set(register::DEVICE, device);
+        assert_eq!(driver.get(register::ERROR), 1);
+    }
+}
+
 proptest! {
     /// Whatever a driver does, sectors outside of what it named stay, and nothing panics or grows.
     #[test]
     fn no_access_is_too_odd(
-        accesses in prop::collection::vec((0..10_u16, any::<u8>(), 0..5_usize, any::<bool>()), 1..200),
+        accesses in prop::collection::vec((0..10_u16, any::<u8>(), 0..9_usize, any::<bool>()), 1..300),
+        has_second: bool,
     ) {
-        let memory = Memory::new();
-        let mut drive = Ata::new(Box::new(memory.clone()));
+        let memory = Memory { bad: Some(13), ..Memory::new() };
+        let second = has_second.then(|| Box::new(memory.clone()) as Box<dyn Sectors>);
+        let mut channel = Channel::new(Box::new(memory.clone()), second);
         for (offset, value, width, is_write) in accesses {
-            let mut bytes = vec![value; width];
+            // As many bytes as a string instruction may bring.
+            let mut bytes = vec![value; if width == 8 { 4096 } else { width }];
             match (offset, is_write) {
-                (8.., true) => drive.write_control(&bytes),
-                (8.., false) => drive.read_control(&mut bytes),
-                (_, true) => drive.write(offset, &bytes),
-                (_, false) => drive.read(offset, &mut bytes),
+                (8.., true) => channel.write_control(&bytes),
+                (8.., false) => channel.read_control(&mut bytes),
+                (_, true) => channel.write(offset, &bytes),
+                (_, false) => channel.read(offset, &mut bytes),
             }
-            prop_assert!(drive.block.len() <= MULTIPLE * SECTOR);
-            prop_assert!(drive.done <= drive.block.len());
+            prop_assert!(channel.held() <= 2 * MULTIPLE * SECTOR);
         }
         prop_assert_eq!(memory.bytes.lock().unwrap().len(), COUNT * SECTOR);
+    }
+
+    /// Sequences of legal commands with any address: what is in range is done, and the rest refused.
+    #[test]
+    fn commands_do_what_they_say_or_nothing(
+        commands in prop::collection::vec(
+            (prop::sample::select(&[0x20_u8, 0x24, 0x30, 0x34, 0xc4, 0x29, 0xc5, 0x39][..]), 0..320_u64, 0..40_u8),
+            1..20,
+        ),
+    ) {
+        let memory = Memory::new();
+        let mut model = memory.bytes.lock().unwrap().clone();
+        let mut driver = Driver::new(&memory);
+        driver.command(0xc6, 0, 16);
+        for (number, (which, sector, count)) in commands.into_iter().enumerate() {
+            let is_wide = matches!(which, 0x24 | 0x34 | 0x29 | 0x39);
+            match is_wide {
+                true => driver.wide(which, sector, count.into()),
+                false => driver.command(which, sector as u32, count),
+            }
+            let sectors = match (count, is_wide) {
+                (0, true) => 65536,
+                (0, false) => 256,
+                _ => usize::from(count),
+            };
+            let range = sector as usize * SECTOR..(sector as usize + sectors) * SECTOR;
+            if range.end > model.len() {
+                driver.refused(error::NOT_FOUND);
+                continue;
+            }
+            if matches!(which, 0x20 | 0x24 | 0xc4 | 0x29) {
+                prop_assert_eq!(&driver.take(range.len()).0[..], &model[range]);
+            } else {
+                let new = vec![number as u8; range.len()];
+                driver.give(&new);
+                model[range].copy_from_slice(&new);
+            }
+            prop_assert_eq!(driver.get(register::STATUS), READY);
+        }
+        prop_assert_eq!(&*memory.bytes.lock().unwrap(), &model);
     }
 }
