@@ -27,8 +27,10 @@ const MASKED: u32 = 1 << 16;
 const IO_APIC: u64 = 0xfec0_0000;
 const UNCACHED: u64 = 0b11 << 3;
 
-/// How long a turn lasts, in ticks of the time-stamp counter.
-const PATIENCE: u64 = 20_000_000;
+/// How long an interrupt that must come is waited for, and one that must not, in ticks of the time-stamp
+/// counter.
+const PATIENCE: u64 = 20_000_000_000;
+const MOMENT: u64 = 20_000_000;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 /// The interrupt in which the drive is acknowledged; 0 for none.
@@ -61,12 +63,11 @@ fn turn(is_level: bool, at: u32, is_directed: bool) {
     IS_DIRECTED.store(is_directed, Ordering::SeqCst);
     set_pin(VECTOR as u32 | if is_level { LEVEL } else { 0 });
     x86::out8(STATUS, IDENTIFY);
-    // SAFETY: RDTSC works at CPL 0, and in the modes where this kernel is at CPL 3.
-    let start = unsafe { _rdtsc() };
-    // SAFETY: as above.
-    while unsafe { _rdtsc() }.wrapping_sub(start) < PATIENCE {
-        core::hint::spin_loop();
-    }
+    // As many as it takes, and then as long as one too many would take.
+    let start = ticks();
+    while COUNT.load(Ordering::SeqCst) < at && ticks().wrapping_sub(start) < PATIENCE {}
+    let start = ticks();
+    while ticks().wrapping_sub(start) < MOMENT {}
     println!(
         "{}, acknowledged in {at}, {}: {}",
         if is_level { "level" } else { "edge" },
@@ -95,6 +96,11 @@ pub fn handled() {
     if IS_DIRECTED.load(Ordering::SeqCst) {
         store(0x40, VECTOR as u32);
     }
+}
+
+fn ticks() -> u64 {
+    // SAFETY: RDTSC works at CPL 0, and in the modes where this kernel is at CPL 3.
+    unsafe { _rdtsc() }
 }
 
 fn set_pin(low: u32) {

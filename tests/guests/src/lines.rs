@@ -34,8 +34,10 @@ const FRAME: u64 = 9 << 20;
 /// A page table's entry: present, writable, for CPL 3, uncached, large.
 const ENTRY: u64 = 1 | 2 | 4 | 0x18 | 0x80;
 
-/// How long a turn lasts, in ticks of the time-stamp counter.
-const PATIENCE: u64 = 20_000_000;
+/// How long an interrupt that must come is waited for, and one that must not, in ticks of the time-stamp
+/// counter.
+const PATIENCE: u64 = 20_000_000_000;
+const MOMENT: u64 = 20_000_000;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 /// The interrupt in which the drive is acknowledged; 0 for none.
@@ -72,12 +74,11 @@ fn turn(is_level: bool, at: u32, is_directed: bool) {
     IS_DIRECTED.store(is_directed, Ordering::SeqCst);
     set_pin(VECTOR | if is_level { LEVEL } else { 0 });
     let _ = PAGE.port_write(STATUS, 1, IDENTIFY.into());
-    // SAFETY: CR4.TSD is clear, so RDTSC works at CPL 3.
-    let start = unsafe { _rdtsc() };
-    // SAFETY: as above.
-    while unsafe { _rdtsc() }.wrapping_sub(start) < PATIENCE {
-        core::hint::spin_loop();
-    }
+    // As many as it takes, and then as long as one too many would take.
+    let start = ticks();
+    while COUNT.load(Ordering::SeqCst) < at && ticks().wrapping_sub(start) < PATIENCE {}
+    let start = ticks();
+    while ticks().wrapping_sub(start) < MOMENT {}
     println!(
         "{}, acknowledged in {at}, {}: {}",
         if is_level { "level" } else { "edge" },
@@ -151,6 +152,11 @@ fn map(root: u64) {
 fn read(at: u64) -> u64 {
     // SAFETY: the boot tables are in the direct map.
     unsafe { ptr::read_volatile((layout::DIRECT_MAP + at) as *const u64) }
+}
+
+fn ticks() -> u64 {
+    // SAFETY: CR4.TSD is clear, so RDTSC works at CPL 3.
+    unsafe { _rdtsc() }
 }
 
 fn set_pin(low: u32) {
