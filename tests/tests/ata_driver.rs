@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ata::{AtaError, COMMAND_PORTS, CONTROL_PORTS, Channel, Disk};
 use driver_api::{
-    BlockDevice, BlockError, Completion, Dma, Env, EnvError, Halves, ID_BYTES, Lock, Mmio, Operation,
-    PortEnv, Ports, Request, Waiters,
+    BlockDevice, BlockError, Completion, Dma, Env, EnvError, Halves, ID_BYTES, Lock, Mmio,
+    Operation, PortEnv, Ports, Request, Waiters,
 };
 use hypervisor::legacy::{self, SECTOR, Sectors};
 use proptest::prelude::*;
@@ -354,10 +354,18 @@ fn each(
         while env.bottom() {}
     }
     drop(client);
-    Arc::into_inner(inbox).expect("nobody has it").0.into_inner().expect("no panic")
+    Arc::into_inner(inbox)
+        .expect("nobody has it")
+        .0
+        .into_inner()
+        .expect("no panic")
 }
 
-fn one(env: &TestEnv, disk: &Disk<TestEnv>, request: Request<Bytes>) -> (Request<Bytes>, Result<(), BlockError>) {
+fn one(
+    env: &TestEnv,
+    disk: &Disk<TestEnv>,
+    request: Request<Bytes>,
+) -> (Request<Bytes>, Result<(), BlockError>) {
     let mut done = each(env, disk, vec![request]);
     assert_eq!(done.len(), 1, "it is complete, once");
     done.remove(0)
@@ -372,7 +380,13 @@ fn a_disk_is_found_with_its_name_and_its_size() {
     let memory = Memory::new();
     let env = TestEnv::with(&[&memory]);
     let channel = env.channel().expect("a disk");
-    assert_eq!(channel.drives().map(|(number, _)| number).collect::<Vec<_>>(), [0]);
+    assert_eq!(
+        channel
+            .drives()
+            .map(|(number, _)| number)
+            .collect::<Vec<_>>(),
+        [0]
+    );
     let disk = Disk::new(channel.clone(), 0);
     assert_eq!(disk.info().sectors, COUNT as u64);
     assert!(disk.info().needs_flush);
@@ -382,7 +396,10 @@ fn a_disk_is_found_with_its_name_and_its_size() {
     // The second drive is none.
     let none = Disk::new(channel, 1);
     assert_eq!(none.info().sectors, 0);
-    assert_eq!(one(&env, &none, request(Operation::Read, 0, 1, 0)).1, Err(BlockError::Broken));
+    assert_eq!(
+        one(&env, &none, request(Operation::Read, 0, 1, 0)).1,
+        Err(BlockError::Broken)
+    );
 }
 
 #[test]
@@ -394,16 +411,29 @@ fn sectors_move_both_ways_in_blocks_of_any_number() {
         let before = lock(&memory.bytes).clone();
         let (read, result) = one(&env, &disk, request(Operation::Read, 5, count, 0));
         assert_eq!(result, Ok(()));
-        assert_eq!(content(&read), before[5 * SECTOR..(5 + count as usize) * SECTOR]);
-        let (written, result) = one(&env, &disk, request(Operation::Write, 9, count, u64::from(count)));
+        assert_eq!(
+            content(&read),
+            before[5 * SECTOR..(5 + count as usize) * SECTOR]
+        );
+        let (written, result) = one(
+            &env,
+            &disk,
+            request(Operation::Write, 9, count, u64::from(count)),
+        );
         assert_eq!(result, Ok(()));
         let after = lock(&memory.bytes).clone();
         let end = (9 + count as usize) * SECTOR;
         assert_eq!(after[9 * SECTOR..end], content(&written));
-        assert_eq!((&after[..9 * SECTOR], &after[end..]), (&before[..9 * SECTOR], &before[end..]));
+        assert_eq!(
+            (&after[..9 * SECTOR], &after[end..]),
+            (&before[..9 * SECTOR], &before[end..])
+        );
     }
     assert_eq!(memory.flushes.load(Ordering::Relaxed), 0);
-    assert_eq!(one(&env, &disk, request(Operation::Flush, 0, 0, 0)).1, Ok(()));
+    assert_eq!(
+        one(&env, &disk, request(Operation::Flush, 0, 0, 0)).1,
+        Ok(())
+    );
     assert_eq!(memory.flushes.load(Ordering::Relaxed), 1);
 }
 
@@ -416,11 +446,20 @@ fn addresses_beyond_28_bits_reach_their_sectors() {
     let env = TestEnv::with(&[&memory]);
     let disk = Disk::new(env.channel().expect("a disk"), 0);
     // The last one of 28 bits, one that needs both, and far beyond.
-    for sector in [(1 << 28) - 1, (1 << 28) - 2, 1 << 28, 0x12_3456_7890 / 700 * 700] {
+    for sector in [
+        (1 << 28) - 1,
+        (1 << 28) - 2,
+        1 << 28,
+        0x12_3456_7890 / 700 * 700,
+    ] {
         let (read, result) = one(&env, &disk, request(Operation::Read, sector, 3, 0));
         assert_eq!(result, Ok(()), "{sector:#x}");
         let at = sector as usize % COUNT * SECTOR;
-        assert_eq!(content(&read), lock(&memory.bytes)[at..at + 3 * SECTOR], "{sector:#x}");
+        assert_eq!(
+            content(&read),
+            lock(&memory.bytes)[at..at + 3 * SECTOR],
+            "{sector:#x}"
+        );
     }
 }
 
@@ -433,19 +472,31 @@ fn what_cannot_be_is_refused_and_what_fails_is_an_error() {
     for (operation, sector, count, error) in [
         (Operation::Read, COUNT as u64, 1, BlockError::OutOfRange),
         (Operation::Read, u64::MAX, 1, BlockError::OutOfRange),
-        (Operation::Write, COUNT as u64 - 1, 2, BlockError::OutOfRange),
+        (
+            Operation::Write,
+            COUNT as u64 - 1,
+            2,
+            BlockError::OutOfRange,
+        ),
         (Operation::Read, 0, 0, BlockError::BadRequest),
         (Operation::Discard, 0, 1, BlockError::Unsupported),
         (Operation::WriteZeroes, 0, 1, BlockError::Unsupported),
     ] {
-        assert_eq!(one(&env, &disk, request(operation, sector, count, 0)).1, Err(error));
+        assert_eq!(
+            one(&env, &disk, request(operation, sector, count, 0)).1,
+            Err(error)
+        );
     }
     let short = Request {
         count: 2,
         ..request(Operation::Read, 0, 1, 0)
     };
     assert_eq!(one(&env, &disk, short).1, Err(BlockError::BadRequest));
-    assert_eq!(env.0.accesses.load(Ordering::Relaxed), before, "the drive was not asked");
+    assert_eq!(
+        env.0.accesses.load(Ordering::Relaxed),
+        before,
+        "the drive was not asked"
+    );
 
     *lock(&memory.bad) = Some(20);
     for (operation, sector, result) in [
@@ -453,7 +504,10 @@ fn what_cannot_be_is_refused_and_what_fails_is_an_error() {
         (Operation::Write, 10, Err(BlockError::Io)),
         (Operation::Read, 21, Ok(())),
     ] {
-        assert_eq!(one(&env, &disk, request(operation, sector, 40, 0)).1, result);
+        assert_eq!(
+            one(&env, &disk, request(operation, sector, 40, 0)).1,
+            result
+        );
     }
 }
 
@@ -488,7 +542,11 @@ fn requests_to_both_drives_take_turns_and_too_many_are_refused() {
     // First come, first served, over both drives.
     let tags: Vec<u64> = done.iter().map(|(request, _)| request.tag).collect();
     assert_eq!(tags, (0..2 * depth).collect::<Vec<_>>());
-    assert!(disks[0].submit(request(Operation::Read, 0, 1, 99), &client).is_ok());
+    assert!(
+        disks[0]
+            .submit(request(Operation::Read, 0, 1, 99), &client)
+            .is_ok()
+    );
 }
 
 /// A client that asks for the next sector as soon as it has one.
@@ -522,7 +580,12 @@ fn a_client_may_submit_from_its_completion_without_end() {
     });
     let client: Arc<dyn Completion<Bytes>> = chain.clone();
     *lock(&chain.client) = Some(client.clone());
-    assert!(chain.disk.submit(request(Operation::Read, 0, 1, 0), &client).is_ok());
+    assert!(
+        chain
+            .disk
+            .submit(request(Operation::Read, 0, 1, 0), &client)
+            .is_ok()
+    );
     chain.disk.kick();
     while env.bottom() {}
     assert_eq!(chain.done.load(Ordering::Relaxed), COUNT as u64);
@@ -556,7 +619,7 @@ fn described(rest: Vec<u8>) -> VecDeque<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever a drive answers, each request is refused or complete once, or the drive still owes an
     /// interrupt; the driver neither panics nor hangs.
@@ -585,7 +648,8 @@ proptest! {
             }
             env.bottom();
         }
-        // An interrupt for what is under way: by now the drive has nothing but errors to say.
+        // Interrupts for what is under way: from now on the drive has nothing but errors to say.
+        *lock(&env.0.model) = Model::Nonsense(VecDeque::new());
         for _ in 0..=2 * count {
             let halves = lock(&env.0.halves).clone().expect("they are attached");
             halves.top();
