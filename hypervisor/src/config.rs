@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hypercall_abi::Mode;
 
-use crate::io::Device;
+use crate::io::{Device, Wiring};
 use crate::monitor::gates::KvmKind;
 use crate::patch::Policy;
 
@@ -66,6 +66,8 @@ pub struct Config {
     pub devices: Vec<Device>,
     /// What those are to the guest.
     pub io: IoKind,
+    /// How virtio devices are connected.
+    pub wiring: Wiring,
     /// Whether a person sits at the console.
     pub interactive: bool,
     /// Whether exits and calls are timed, not only counted.
@@ -94,6 +96,7 @@ impl Config {
             initrd: None,
             devices: Vec::new(),
             io: IoKind::default(),
+            wiring: Wiring::default(),
             interactive: false,
             timing: false,
             patch: Policy::default(),

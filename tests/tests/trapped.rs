@@ -1,7 +1,6 @@
 //! Trapped devices, driven by the kernel in each mode, over real files: an exit for each register access.
 
 use std::fs;
-use std::path::Path;
 
 use hypercall_abi::Mode;
 use hypervisor::doctor::{self, Platform};
@@ -18,15 +17,6 @@ fn image() -> NamedTempFile {
     file
 }
 
-fn disk(path: &Path) -> Disk {
-    Disk {
-        path: path.to_owned(),
-        read_only: false,
-        direct: false,
-        engine: Engine::Auto,
-    }
-}
-
 fn with(mode: Mode, devices: Vec<Device>, script: &str) -> Config {
     let mut config = kernel(mode, script);
     config.devices = devices;
@@ -35,7 +25,11 @@ fn with(mode: Mode, devices: Vec<Device>, script: &str) -> Config {
 }
 
 fn ran(mode: Mode, file: &NamedTempFile, script: &str) -> Ran {
-    run(with(mode, vec![Device::Disk(disk(file.path()))], script))
+    run(with(
+        mode,
+        vec![Device::Disk(Disk::new(file.path()))],
+        script,
+    ))
 }
 
 /// FNV-1a, as the kernel's `disk read` has it.
@@ -73,7 +67,9 @@ fn what_is_written_is_in_the_file_and_read_back() {
 fn four_drives_are_on_two_channels_and_each_has_its_own_sectors() {
     each_mode(|mode| {
         let files: [NamedTempFile; 4] = std::array::from_fn(|_| image());
-        let disks = files.iter().map(|file| Device::Disk(disk(file.path())));
+        let disks = files
+            .iter()
+            .map(|file| Device::Disk(Disk::new(file.path())));
         let mut script = "disk hda id".to_owned();
         for (seed, name) in ["hda", "hdb", "hdc", "hdd"].into_iter().enumerate() {
             script += &format!("; disk {name} write {} 3 {seed}", SECTORS - 3);
@@ -113,7 +109,7 @@ fn four_drives_are_on_two_channels_and_each_has_its_own_sectors() {
 fn what_has_no_trapped_counterpart_stays_virtio() {
     each_mode(|mode| {
         let file = image();
-        let devices = vec![Device::Rng, Device::Disk(disk(file.path()))];
+        let devices = vec![Device::Rng, Device::Disk(Disk::new(file.path()))];
         let script = "random 32; disk hda write 0 1 1; random 32; disk hda verify 0 1 1; lsdev";
         let ran = run(with(mode, devices, script));
         assert_eq!(ran.status(), 0, "{}", ran.output);
@@ -141,7 +137,7 @@ fn what_the_host_cannot_do_is_an_input_output_error_and_the_drive_goes_on() {
         // The file's end is where it was when the machine was built, as the guest knows it.
         let config = with(
             mode,
-            vec![Device::Disk(disk(file.path()))],
+            vec![Device::Disk(Disk::new(file.path()))],
             "disk hda read 0 2048",
         );
         let ran = tests::run_with(config, |_| {
@@ -153,7 +149,7 @@ fn what_the_host_cannot_do_is_an_input_output_error_and_the_drive_goes_on() {
         let file = image();
         let read_only = Disk {
             read_only: true,
-            ..disk(file.path())
+            ..Disk::new(file.path())
         };
         let script = "disk hda read 0 4; disk hda write 0 1 1";
         let ran = run(with(mode, vec![Device::Disk(read_only)], script));
@@ -182,18 +178,23 @@ fn a_disk_that_cannot_be_had_is_refused_before_the_guest_starts() {
         let error = Vm::new(config(disks), Box::new(std::io::sink())).expect_err("it is refused");
         error.to_string()
     };
-    let one = || Device::Disk(disk(file.path()));
+    let one = || Device::Disk(Disk::new(file.path()));
     let first = Vm::new(config(vec![one()]), Box::new(std::io::sink())).expect("a machine");
     assert!(refused(vec![one()]).contains("in use by another process"));
     drop(first);
     let direct = Disk {
         direct: true,
-        ..disk(file.path())
+        ..Disk::new(file.path())
     };
     assert!(refused(vec![Device::Disk(direct)]).contains("use virtio"));
+    let queues = Disk {
+        queues: 2,
+        ..Disk::new(file.path())
+    };
+    assert!(refused(vec![Device::Disk(queues)]).contains("no queues"));
     let ring = Disk {
         engine: Engine::IoUring,
-        ..disk(file.path())
+        ..Disk::new(file.path())
     };
     assert!(refused(vec![Device::Disk(ring)]).contains("no io_uring"));
     let many: Vec<_> = (0..5).map(|_| one()).collect();
@@ -303,7 +304,7 @@ fn lines_of(mode: Mode, file: &NamedTempFile) -> Ran {
     let mut config = Config::new(mode, image, "the guest that tries lines");
     config.command_line = "lines".to_owned();
     config.memory_bytes = 16 << 20;
-    config.devices = vec![Device::Disk(disk(file.path()))];
+    config.devices = vec![Device::Disk(Disk::new(file.path()))];
     config.io = IoKind::Trapped;
     run(config)
 }
@@ -392,7 +393,7 @@ fn reads(mode: Mode, accesses: &[Access]) -> Vec<u8> {
         }
         _ => native(mode, accesses),
     };
-    config.devices = vec![Device::Disk(disk(file.path()))];
+    config.devices = vec![Device::Disk(Disk::new(file.path()))];
     config.io = IoKind::Trapped;
     let ran = run(config);
     assert_eq!(ran.status(), 0, "{}", ran.output);
@@ -539,7 +540,7 @@ fn a_call_for_a_port_that_is_not_there_is_an_error() {
          machine 52 1f0 2 ffffffffffff 1; machine 53 1f0 2 ffffffffffff 1; machine 52 1f0 2 900000 0; \
          machine 50 1f7 1",
     );
-    config.devices = vec![Device::Disk(disk(file.path()))];
+    config.devices = vec![Device::Disk(Disk::new(file.path()))];
     config.io = IoKind::Trapped;
     let ran = run(config);
     let lines = ran.lines();

@@ -233,7 +233,7 @@ enum Register {
 fn disk_of(device: &Device) -> Option<&Disk> {
     match device {
         Device::Disk(disk) => Some(disk),
-        Device::Rng => None,
+        _ => None,
     }
 }
 

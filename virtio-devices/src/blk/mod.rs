@@ -14,7 +14,7 @@ mod request;
 mod wire;
 
 pub use backend::{BlockBackend, Command, Engine, Finished, Span};
-pub use device::Block;
+pub use device::{Block, MAX_QUEUES};
 pub use file::{DiskError, DiskOptions, EngineKind, FileDisk};
 pub use wire::SECTOR;
 

@@ -35,9 +35,13 @@ impl FileSectors {
     /// # Errors
     /// [`FileError`], with the mend.
     pub fn open(disk: &Disk) -> Result<Self, FileError> {
-        let what = match (disk.direct, disk.engine) {
-            (true, _) => Some("way past the host's page cache"),
-            (_, EngineKind::IoUring) => Some("io_uring"),
+        let what = match disk {
+            Disk { direct: true, .. } => Some("way past the host's page cache"),
+            Disk {
+                engine: EngineKind::IoUring,
+                ..
+            } => Some("io_uring"),
+            Disk { queues: 2.., .. } => Some("queues"),
             _ => None,
         };
         if let Some(what) = what {
