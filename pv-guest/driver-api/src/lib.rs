@@ -4,7 +4,7 @@
 //! - [`Env`]: what a driver may ask for: memory that a device reaches ([`Dma`]), registers
 //!   ([`Mmio`]), interrupts in two halves ([`Halves`]), a [`Lock`], [`Waiters`], and a log;
 //! - [`PortEnv`]: an environment with [`Ports`], for the devices of a PC;
-//! - the classes, one trait each: [`BlockDevice`], [`RandomSource`].
+//! - the classes, one trait each: [`BlockDevice`], [`NetDevice`], [`RandomSource`].
 //!
 //! Everything here is safe to call, so a driver forbids `unsafe_code` and can be hosted built in, as
 //! a module, or as a user's process: its host alone vouches for memory and registers.
@@ -15,11 +15,14 @@ extern crate alloc;
 
 mod block;
 mod env;
+mod net;
 mod ports;
 mod random;
 
 pub use block::{BlockDevice, BlockError, BlockInfo, Completion, Operation, Refused, Request};
 pub use block::{ID_BYTES, SECTOR_SIZE};
 pub use env::{Dma, Env, EnvError, Halves, Lock, Mmio, Waiters};
+pub use net::{ETHERNET_HEADER, NetClient, NetCounts, NetDevice, NetError, NetInfo, NetOffloads};
+pub use net::{PartialChecksum, ReceivedFrame, Segments, SendOptions};
 pub use ports::{PortEnv, Ports};
 pub use random::{RandomError, RandomSource};

@@ -16,7 +16,7 @@ use ioapic::{IoApicError, Trigger};
 
 use super::place::number;
 use super::tree::{self, Bus, Class, Device, DeviceId, State};
-use super::{KernelEnv, add_child, keep_as, lines};
+use super::{KernelEnv, keep_as, lines};
 use crate::println;
 
 /// Where a device is.
@@ -152,15 +152,8 @@ fn ata(cable: Cable, id: DeviceId) -> Result<(), IsaError> {
         let disk = Arc::new(::ata::Disk::new(channel.clone(), number));
         let about = about(drive);
         let name = keep_as("hd", disk, vector.number());
-        add_child(
-            id,
-            Bus::Ata,
-            name,
-            Class::Block,
-            "ata",
-            about,
-            alloc::vec::Vec::new(),
-        );
+        let child = add("ata", Bus::Ata, &name, Class::Block, Some(id));
+        tree::update(child, |device| device.about = about);
     }
     Ok(())
 }

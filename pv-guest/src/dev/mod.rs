@@ -24,7 +24,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use driver_api::{BlockDevice, Env, RandomSource};
+use driver_api::{BlockDevice, Env, NetDevice, RandomSource};
 use virtio::{Transport, VirtioError, wire};
 
 pub use env::{KernelEnv, KernelLock, KernelWaiters};
@@ -32,8 +32,8 @@ pub use place::{Named, Place};
 pub use raw::{DmaMemory, Registers};
 pub use tree::{Bus, Class, Device, DeviceId, State, for_each_device};
 
-use crate::println;
 use crate::sync::SpinLock;
+use crate::{net, println};
 
 /// The most devices that are looked at: more than there are vectors.
 const DEVICES_MOST: usize = 32;
@@ -107,16 +107,22 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
             let rights = ["read-write", "read-only"][usize::from(info.is_read_only)];
             let about = format!("{} KiB, {rights}", info.sectors / 2);
             let name = keep_as("vd", disk, place.vector);
-            let on = Bus::VirtioMmio;
-            add_child(bus, on, name, Class::Block, "virtio-blk", about, features);
+            add_child(bus, name, Class::Block, "virtio-blk", about, features);
+        }
+        wire::ID_NET => {
+            let card = virtio_net::Net::new(KernelEnv, transport, place.vector)?;
+            let features = names(card.features(), virtio_net::FEATURES);
+            let info = card.info();
+            let about = format!("{}, mtu {}", net::Mac(info.mac), info.mtu);
+            let name = net::attach(card, place.vector);
+            add_child(bus, name, Class::Net, "virtio-net", about, features);
         }
         wire::ID_RNG => {
             let rng = virtio_rng::Rng::new(KernelEnv, transport, place.vector)?;
             let features = names(rng.features(), &[]);
             RANDOM.lock().get_or_insert(rng);
             let (name, about) = ("hwrng".into(), String::new());
-            let on = Bus::VirtioMmio;
-            add_child(bus, on, name, Class::Random, "virtio-rng", about, features);
+            add_child(bus, name, Class::Random, "virtio-rng", about, features);
         }
         other => return Err(VirtioError::OtherDevice(other)),
     }
@@ -142,8 +148,7 @@ fn keep_as(kind: &str, disk: Disk, vector: u8) -> String {
 }
 
 fn add_child(
-    parent: DeviceId,
-    bus: Bus,
+    bus: DeviceId,
     name: String,
     class: Class,
     driver: &'static str,
@@ -151,11 +156,11 @@ fn add_child(
     features: Vec<&'static str>,
 ) {
     tree::add(Device {
-        bus,
+        bus: Bus::VirtioMmio,
         driver: Some(driver),
         about,
         features,
-        ..tree::plain(name, class, Some(parent))
+        ..tree::plain(name, class, Some(bus))
     });
 }
 

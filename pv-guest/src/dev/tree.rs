@@ -34,6 +34,8 @@ pub enum Class {
     Interrupts,
     /// Sectors.
     Block,
+    /// Frames.
+    Net,
     /// Random bytes.
     Random,
 }

@@ -80,6 +80,7 @@ fn class_name(class: Class) -> &'static str {
         Class::Timer => "timer",
         Class::Interrupts => "irq",
         Class::Block => "block",
+        Class::Net => "net",
         Class::Random => "random",
     }
 }
