@@ -130,6 +130,9 @@ pub struct Run {
     /// Attach a disk, /dev/vda the first: a raw or qcow2 image, and words behind commas (see below)
     #[arg(long = "disk", value_name = "FILE[,WORD..]", value_parser = devices::disk)]
     pub disks: Vec<Disk>,
+    /// What disks and networks are: virtio, or what a PC has, with an exit for each access
+    #[arg(long, value_name = "KIND", default_value = "pv")]
+    pub io: Io,
     /// Attach a source of random numbers
     #[arg(long)]
     pub rng: bool,
@@ -344,6 +347,24 @@ pub struct Ci {
     /// The KVM device node
     #[arg(long, value_name = "NODE", default_value = hypervisor::vm::NODE)]
     pub kvm: PathBuf,
+}
+
+/// The kind of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Io {
+    /// virtio: queues in memory, doorbells and interrupts without an exit
+    Pv,
+    /// ATA disks behind an I/O APIC (docs/trapped.md)
+    Trapped,
+}
+
+impl From<Io> for hypervisor::IoKind {
+    fn from(kind: Io) -> Self {
+        match kind {
+            Io::Pv => Self::Pv,
+            Io::Trapped => Self::Trapped,
+        }
+    }
 }
 
 /// Whether the monitor handles traps by itself.

@@ -180,7 +180,7 @@ impl Disk {
     }
 
     /// What the guest is told as its name: the file's.
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }

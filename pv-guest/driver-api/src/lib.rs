@@ -3,6 +3,7 @@
 //!
 //! - [`Env`]: what a driver may ask for: memory that a device reaches ([`Dma`]), registers
 //!   ([`Mmio`]), interrupts in two halves ([`Halves`]), a [`Lock`], [`Waiters`], and a log;
+//! - [`PortEnv`]: an environment with [`Ports`], for the devices of a PC;
 //! - the classes, one trait each: [`BlockDevice`], [`NetDevice`], [`RandomSource`].
 //!
 //! Everything here is safe to call, so a driver forbids `unsafe_code` and can be hosted built in, as
@@ -15,6 +16,7 @@ extern crate alloc;
 mod block;
 mod env;
 mod net;
+mod ports;
 mod random;
 
 pub use block::{BlockDevice, BlockError, BlockInfo, Completion, Operation, Refused, Request};
@@ -22,4 +24,5 @@ pub use block::{ID_BYTES, SECTOR_SIZE};
 pub use env::{Dma, Env, EnvError, Halves, Lock, Mmio, Waiters};
 pub use net::{ETHERNET_HEADER, NetClient, NetCounts, NetDevice, NetError, NetInfo, NetOffloads};
 pub use net::{PartialChecksum, ReceivedFrame, Segments, SendOptions};
+pub use ports::{PortEnv, Ports};
 pub use random::{RandomError, RandomSource};

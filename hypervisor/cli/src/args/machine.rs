@@ -26,6 +26,7 @@ struct Machine {
     cpus: Option<u32>,
     cmdline: Option<String>,
     initrd: Option<String>,
+    io: Option<String>,
     disk: Vec<String>,
     rng: bool,
     net: Vec<String>,
@@ -86,6 +87,7 @@ impl Machine {
             ("cpus", self.cpus.map(|cpus| cpus.to_string())),
             ("cmdline", self.cmdline),
             ("initrd", self.initrd),
+            ("io", self.io),
             ("balloon", self.balloon),
         ];
         let single = single

@@ -79,6 +79,7 @@ fn config(options: &Run) -> Result<Config, Failure> {
     }
     config.memory_bytes = options.mem;
     config.devices = devices(options);
+    config.io = options.io.into();
     config.command_line = options.cmdline.clone();
     config.timing = options.stats || options.json;
     config.kvm_node = options.kvm.clone();
