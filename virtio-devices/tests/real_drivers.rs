@@ -8,10 +8,13 @@ use std::sync::{Arc, LazyLock};
 
 use virtio_devices::blk::{Block, DiskOptions, EngineKind, FileDisk};
 use virtio_devices::console::Console;
+use virtio_devices::net::user::{UserNet, UserNetOptions};
+use virtio_devices::net::{Net, NetOptions};
 use virtio_devices::rng::Rng;
 use virtio_devices::{Device, Interrupt, MmioTransport};
 use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::device::console::VirtIOConsole;
+use virtio_drivers::device::net::VirtIONetRaw;
 use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{BufferDirection, Error, Hal, PAGE_SIZE, PhysAddr, Result};
@@ -264,4 +267,26 @@ fn a_console_speaks_and_listens() {
         heard.extend(driver.recv(true).expect("receives"));
     }
     assert_eq!(heard, b"world");
+}
+
+#[test]
+fn a_network_without_privileges_says_who_has_the_gateway() {
+    const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
+    let network = UserNet::start(&UserNetOptions::new(MAC)).expect("a network");
+    let device = Net::new(Arc::new(network), NetOptions::new(MAC));
+    let mut driver = VirtIONetRaw::<Guest, _, 16>::new(Registers::of(device)).expect("a driver");
+    assert_eq!(driver.mac_address(), MAC);
+    let mut question = vec![0xff; 6];
+    question.extend(MAC);
+    // ARP (RFC 826): for Ethernet and IPv4, a request, from 10.0.2.15, for 10.0.2.2.
+    question.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    question.extend(MAC);
+    question.extend([10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2]);
+    driver.send(&question).expect("sends");
+    let mut frame = [0; 2048];
+    let (header, len) = driver.receive_wait(&mut frame).expect("receives");
+    let answer = &frame[header..header + len];
+    assert_eq!(answer[..6], MAC);
+    assert_eq!(answer[12..22], [8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    assert_eq!(answer[28..32], [10, 0, 2, 2]);
 }
