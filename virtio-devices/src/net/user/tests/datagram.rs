@@ -1,19 +1,26 @@
 //! Datagrams, out and in, in one packet or several, and to nobody.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::{icmp, udp};
+use smoltcp::time::Instant;
 use smoltcp::wire::{
-    Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
-    UdpRepr,
+    EthernetAddress, Icmpv4DstUnreachable, Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet,
+    Ipv4Repr, UdpPacket, UdpRepr,
 };
 
-use super::guest::Guest;
+use super::guest::{Guest, MAC};
 use super::{options, pattern};
 use crate::driver::PATIENCE;
+use crate::net::user::carrier::pair;
+use crate::net::user::common::{Common, Source};
+use crate::net::user::datagram::Datagrams;
+use crate::net::user::link::Link;
+use crate::net::user::packet::Packet;
 use crate::net::user::{GATEWAY, GUEST, MAX_DATAGRAM_FLOWS, RESOLVER, UserNetOptions};
 
 fn bound() -> (UdpSocket, u16) {
@@ -277,4 +284,36 @@ fn there_are_so_many_flows_and_no_more() {
     });
     guest.go_on(Duration::from_millis(50));
     assert_eq!(guest.nat.flows(), MAX_DATAGRAM_FLOWS as u64);
+}
+
+#[test]
+fn a_quiet_flow_ends_and_one_in_use_does_not() {
+    let (host, port) = bound();
+    let (_ours, wire) = pair().expect("a pair");
+    let link = Link::new(wire, EthernetAddress(MAC), 1500);
+    let nobody = ([127, 0, 0, 1], 9).into();
+    let mut common = Common::new(link, nobody, false).expect("an epoll");
+    let mut flows = Datagrams::new(HashMap::new());
+    let bytes = fragments(port, b"x", 1480).remove(0);
+    let packet = Packet::parse(&bytes, false).expect("a packet");
+    let datagram = packet.udp().expect("a datagram");
+    let due = |common: &mut Common, flows: &mut Datagrams, seconds| {
+        common.now = Instant::from_secs(seconds);
+        while let Some(token) = common.timers.take_due(common.now) {
+            match Source::of(token) {
+                Some(Source::Datagrams(number)) => flows.timed_out(common, number),
+                other => panic!("{other:?}"),
+            }
+        }
+        flows.len()
+    };
+    flows.outgoing(&mut common, &packet, &datagram);
+    assert_eq!(due(&mut common, &mut flows, 100), 1);
+    flows.outgoing(&mut common, &packet, &datagram);
+    // Its first deadline, which its use has put off.
+    assert_eq!(due(&mut common, &mut flows, 120), 1);
+    assert_eq!(due(&mut common, &mut flows, 219), 1);
+    assert_eq!(due(&mut common, &mut flows, 220), 0);
+    assert_eq!(common.timers.next(), None, "nothing is waited for");
+    host.recv_from(&mut [0; 10]).expect("it did go out");
 }
