@@ -28,6 +28,35 @@ const MIN: u64 = 8 << 20;
 /// The size of a large page.
 const HUGE_PAGE: u64 = 2 << 20;
 
+/// Guest memory that its driver gives up: back to the host with it.
+pub(crate) struct Spare(GuestMemoryMmap);
+
+impl Spare {
+    /// That which devices may reach.
+    pub fn of(memory: &Memory) -> Self {
+        Self(memory.dma())
+    }
+}
+
+impl virtio_devices::balloon::Pages for Spare {
+    fn give_up(&self, at: GuestAddress, len: u64) -> io::Result<()> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        discard(&self.0, at, len)
+    }
+}
+
+/// Give pages of one region back to the host: they read as zeros then.
+fn discard(memory: &GuestMemoryMmap, at: GuestAddress, len: usize) -> io::Result<()> {
+    let slice = memory.get_slice(at, len).map_err(io::Error::other)?;
+    let at = slice.ptr_guard_mut().as_ptr().cast();
+    // SAFETY: get_slice checked that the range is inside one mapping of ours, private and
+    // anonymous; what it held is what the caller wants gone.
+    match unsafe { libc::madvise(at, len, libc::MADV_DONTNEED) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The memory of one virtual machine.
 #[derive(Debug)]
 pub struct Memory {
@@ -173,17 +202,7 @@ impl Memory {
             source,
         };
         let len = usize::try_from(range.len).unwrap_or(usize::MAX);
-        let slice = self
-            .all
-            .get_slice(GuestAddress(range.start), len)
-            .map_err(|error| fail(io::Error::other(error)))?;
-        let at = slice.ptr_guard_mut().as_ptr().cast();
-        // SAFETY: get_slice checked that the range is inside one mapping of ours, private and
-        // anonymous; what it held is what the caller wants gone.
-        match unsafe { libc::madvise(at, len, libc::MADV_DONTNEED) } {
-            0 => Ok(()),
-            _ => Err(fail(io::Error::last_os_error())),
-        }
+        discard(&self.all, GuestAddress(range.start), len).map_err(fail)
     }
 
     /// The host's address of a page of the machine.

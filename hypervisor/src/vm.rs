@@ -1,7 +1,7 @@
 //! A virtual machine: built from a configuration, run to its end, torn down.
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::io::{PipeWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::doctor;
 use crate::doors::call::CallDoor;
 use crate::doors::port::Ports;
 use crate::error::HostError;
-use crate::io::Io;
+use crate::io::{BalloonHandle, DeviceCounts, Io};
 use crate::loader::Symbols;
 use crate::machine::{Console, Input, Machine};
 use crate::memory::Memory;
@@ -72,13 +72,23 @@ pub struct Outcome {
     pub report: Option<String>,
     /// Bytes that the guest wrote to its console.
     pub console_bytes: u64,
+    /// What each device has done.
+    pub devices: Vec<DeviceCounts>,
 }
 
 /// Types at the console of a running virtual machine; clones type at the same one.
 #[derive(Clone, Debug)]
-pub struct Keyboard {
-    input: Input,
-    interrupter: Interrupter,
+pub struct Keyboard(Keys);
+
+#[derive(Clone, Debug)]
+enum Keys {
+    /// The console that every machine has.
+    Console {
+        input: Input,
+        interrupter: Interrupter,
+    },
+    /// A device on standard input.
+    Device(Arc<PipeWriter>),
 }
 
 /// Raises interrupts in a virtual machine, from any thread; clones raise them in the same one.
@@ -86,6 +96,11 @@ pub struct Keyboard {
 pub struct Interrupter(Arc<VmFd>);
 
 impl Interrupter {
+    /// That of a virtual machine.
+    pub(crate) fn of(fd: &Arc<VmFd>) -> Self {
+        Self(Arc::clone(fd))
+    }
+
     /// Raise a vector on the local APIC of the first processor. False while that is off.
     pub fn raise(&self, vector: Vector) -> bool {
         let msi = kvm_msi {
@@ -100,13 +115,28 @@ impl Interrupter {
 impl Keyboard {
     /// Type bytes; returns how many the console had room for.
     pub fn type_bytes(&self, bytes: &[u8]) -> usize {
-        let taken = self.input.push(bytes);
+        let (input, interrupter) = match &self.0 {
+            Keys::Console { input, interrupter } => (input, interrupter),
+            // Full, which is no error, or the machine is gone: nothing is taken.
+            Keys::Device(pipe) => return pipe.as_ref().write(bytes).unwrap_or(0),
+        };
+        let taken = input.push(bytes);
         // Not delivered only while the local APIC is off: then the guest looks at its console when
         // it turns it on.
         if let Some(vector) = Vector::new(layout::CONSOLE_VECTOR) {
-            self.interrupter.raise(vector);
+            interrupter.raise(vector);
         }
         taken
+    }
+}
+
+/// Create a virtual machine, also where the thread is interrupted meanwhile.
+fn create_vm(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            other => return other,
+        }
     }
 }
 
@@ -156,7 +186,7 @@ impl Vm {
     /// [`HostError`], for the host's and the configuration's part.
     pub fn new(config: Config, out: Box<dyn Write + Send>) -> Result<Self, HostError> {
         let kvm = open_kvm_at(&config.kvm_node)?;
-        let fd = kvm.create_vm().map_err(HostError::create("VM"))?;
+        let fd = create_vm(&kvm).map_err(HostError::create("VM"))?;
         let memory = Memory::new(config.memory_bytes, config.mode)?;
         memory.register(&fd)?;
         split_irqchip(&fd)?;
@@ -173,7 +203,8 @@ impl Vm {
             tsc_khz,
             apic_timer_hz: apic_timer_hz(&fd),
         };
-        let io = Io::attach(&fd, &memory, &config.devices)?;
+        let fd = Arc::new(fd);
+        let io = Io::attach(&fd, &memory, &config.devices, config.wiring)?;
         let line = config.command_line.clone() + &io.command_line();
         let start = boot::load(&memory, &config, &line, &installed, facts)?;
 
@@ -238,7 +269,7 @@ impl Vm {
         let input = Input::default();
         Ok(Self {
             vcpu,
-            fd: Arc::new(fd),
+            fd,
             shared,
             machine: Machine::new(Console::new(out, input.clone())),
             ports: Ports::default(),
@@ -278,12 +309,25 @@ impl Vm {
         self.stop.clone()
     }
 
+    /// Devices that people cannot find without being told, each with where it is.
+    pub fn places(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.io.places()
+    }
+
+    /// What sets the balloon's size, if there is a balloon.
+    pub fn balloon(&self) -> Option<BalloonHandle> {
+        self.io.balloon()
+    }
+
     /// A handle that types at the console.
     pub fn keyboard(&self) -> Keyboard {
-        Keyboard {
-            input: self.input.clone(),
-            interrupter: self.interrupter(),
-        }
+        Keyboard(match self.io.typing() {
+            Some(pipe) => Keys::Device(pipe),
+            None => Keys::Console {
+                input: self.input.clone(),
+                interrupter: self.interrupter(),
+            },
+        })
     }
 
     /// A handle that raises interrupts.
@@ -325,6 +369,7 @@ impl Vm {
             stats,
             report,
             console_bytes: self.machine.console.written(),
+            devices: self.io.end(),
         })
     }
 
@@ -380,10 +425,19 @@ fn probe(
     let arrive = layout::PAD_PAGE + layout::PAD_SYSCALL;
     let mask = processor::syscall_mask(KvmKind::Software);
     processor::set_syscall(vcpu, mask, (arrive, arrive))?;
-    match vcpu.run().map_err(&fail)? {
-        VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _) => {}
-        other => {
-            let what = format!("unexpected exit {other:?} from the probe");
+    // What devices began may interrupt the thread, as io_uring does.
+    let exit = loop {
+        match vcpu.run() {
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+            Err(error) => return Err(fail(error)),
+            Ok(VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _)) => break None,
+            Ok(other) => break Some(format!("{other:?}")),
+        }
+    };
+    match exit {
+        None => {}
+        Some(other) => {
+            let what = format!("unexpected exit {other} from the probe");
             return Err(HostError::Kvm {
                 what: "probe the kind of KVM",
                 source: std::io::Error::other(what),

@@ -18,12 +18,7 @@ fn image() -> NamedTempFile {
 }
 
 fn disk(path: &Path) -> Disk {
-    Disk {
-        path: path.to_owned(),
-        read_only: false,
-        direct: false,
-        engine: Engine::Auto,
-    }
+    Disk::new(path)
 }
 
 fn with(mode: Mode, devices: Vec<Device>, script: &str) -> Config {
@@ -171,6 +166,40 @@ fn two_disks_keep_their_sectors_apart() {
         assert_eq!(ran.status(), 0, "{}", ran.output);
         let [first, second] = files.map(|file| fs::read(file.path()).expect("the image"));
         assert_ne!(first[..64 * 512], second[..64 * 512]);
+    });
+}
+
+#[test]
+fn several_queues_and_each_engine_carry_the_same_data() {
+    each_mode(|mode| {
+        for engine in [Engine::Sync, Engine::IoUring] {
+            let file = image();
+            let disk = Disk {
+                engine,
+                queues: 3,
+                ..disk(file.path())
+            };
+            let script = "lsdev; disk vda write 0 2048 7; disk vda flush; disk vda verify 0 2048 7";
+            let ran = run(with(mode, vec![Device::Disk(disk)], script));
+            assert_eq!(ran.status(), 0, "{}", ran.output);
+            assert!(ran.output.contains(" mq "), "{}", ran.output);
+        }
+    });
+}
+
+#[test]
+fn what_is_written_above_a_snapshot_is_gone_with_the_machine() {
+    each_mode(|mode| {
+        let file = image();
+        let before = fs::read(file.path()).expect("the image");
+        let disk = Disk {
+            snapshot: true,
+            ..disk(file.path())
+        };
+        let script = "disk vda write 3 300 7; disk vda flush; disk vda verify 3 300 7";
+        let ran = run(with(mode, vec![Device::Disk(disk)], script));
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+        assert!(fs::read(file.path()).expect("the image") == before);
     });
 }
 

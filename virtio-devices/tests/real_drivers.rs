@@ -219,7 +219,7 @@ fn a_disk_is_read_written_and_flushed() {
             ..DiskOptions::default()
         };
         let disk = FileDisk::open(file.path(), options).expect("opens");
-        let registers = Registers::of(Block::new(Box::new(disk), "serial"));
+        let registers = Registers::of(Block::new(Box::new(disk), "serial", 1));
         let mut driver = VirtIOBlk::<Guest, _>::new(registers).expect("a driver");
         assert_eq!((driver.capacity(), driver.readonly()), (64, false));
         let mut id = [0; 20];

@@ -16,8 +16,6 @@ mod stdin;
 #[allow(unsafe_code)]
 mod terminal;
 
-use clap::Parser;
-
 use ending::Ending;
 use status::Failure;
 
@@ -30,7 +28,8 @@ fn main() {
     });
     panics::end_the_process();
     let result = match guard {
-        Ok(_) => commands::run(args::Args::parse(), &ending),
+        Ok(_) => args::machine::parse(std::env::args_os().collect())
+            .and_then(|args| commands::run(args, &ending)),
         Err(ref error) => Err(Failure::host(format!("cannot watch for signals: {error}"))),
     };
     let status = result.unwrap_or_else(|failure| {

@@ -3,11 +3,20 @@
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use virtio_devices::blk::{Block, DiskOptions, FileDisk};
+use virtio_devices::balloon;
+use virtio_devices::blk::{Block, BlockBackend, DiskError, DiskOptions, FileDisk, ImageDisk};
 use virtio_devices::rng::Rng;
 
-pub use virtio_devices::blk::EngineKind as Engine;
+use super::console::{Console, Kept};
+use super::net::Net;
+use crate::memory::{Memory, Spare};
+
+pub use virtio_devices::blk::{EngineKind as Engine, Format};
+
+/// The size of a page, in bytes.
+const PAGE: u64 = 4096;
 
 /// A device to attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +25,52 @@ pub enum Device {
     Disk(Disk),
     /// virtio-rng, of the host's getrandom.
     Rng,
+    /// virtio-net.
+    Net(Net),
+    /// virtio-console.
+    Console(Console),
+    /// virtio-balloon: how much of its memory the guest is asked to give up, in bytes.
+    Balloon(u64),
+}
+
+/// How virtio devices are connected; other than by default only to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wiring {
+    /// Whether VIRTIO_F_EVENT_IDX is offered.
+    pub event_idx: bool,
+    /// Whether a doorbell is an ioeventfd, rather than an exit to this process.
+    pub ioeventfd: bool,
+    /// Whether an interrupt is an irqfd, rather than an ioctl of the device's thread.
+    pub irqfd: bool,
+}
+
+impl Default for Wiring {
+    fn default() -> Self {
+        Self {
+            event_idx: true,
+            ioeventfd: true,
+            irqfd: true,
+        }
+    }
+}
+
+/// An open device, and what goes with it.
+pub(super) struct Opened {
+    pub model: Box<dyn virtio_devices::Device>,
+    pub kept: Kept,
+    pub place: Option<String>,
+    pub balloon: Option<balloon::Handle>,
+}
+
+impl Opened {
+    fn of(model: impl virtio_devices::Device + 'static) -> Self {
+        Self {
+            model: Box::new(model),
+            kept: Kept::Nothing,
+            place: None,
+            balloon: None,
+        }
+    }
 }
 
 /// A disk.
@@ -29,32 +84,101 @@ pub struct Disk {
     pub direct: bool,
     /// How the host's kernel is asked for I/O.
     pub engine: Engine,
+    /// How many queues take requests: 1 to 8.
+    pub queues: u16,
+    /// How the file holds the disk.
+    pub format: Format,
+    /// The files that an image is based on, the topmost first.
+    pub backing: Vec<PathBuf>,
+    /// Whether writes go to a layer that is gone with the machine.
+    pub snapshot: bool,
 }
 
 impl Device {
-    /// The device, with its file open.
+    /// The device, with what it needs open. `number` is its place among the devices.
     ///
     /// # Errors
     /// What it needs is not there, with the mend.
     pub(super) fn open(
         &self,
-    ) -> Result<Box<dyn virtio_devices::Device>, Box<dyn Error + Send + Sync>> {
+        number: u8,
+        memory: &Memory,
+    ) -> Result<Opened, Box<dyn Error + Send + Sync>> {
         Ok(match self {
             Self::Disk(disk) => {
-                let options = DiskOptions {
-                    is_read_only: disk.read_only,
-                    is_direct: disk.direct,
-                    engine: disk.engine,
-                };
-                let file = FileDisk::open(&disk.path, options)?;
-                Box::new(Block::new(Box::new(file), &disk.id()))
+                let backend = disk.open()?;
+                Opened::of(Block::new(backend, &disk.id(), disk.queues))
             }
-            Self::Rng => Box::new(Rng),
+            Self::Rng => Opened::of(Rng),
+            Self::Net(net) => Opened::of(net.open(number)?),
+            Self::Console(console) => {
+                let console = console.open()?;
+                Opened {
+                    kept: console.kept,
+                    place: console.place,
+                    ..Opened::of(console.device)
+                }
+            }
+            Self::Balloon(bytes) => {
+                let most = memory.ram_bytes();
+                if *bytes > most {
+                    return Err(format!("it asks for {bytes} bytes, the guest has {most}").into());
+                }
+                let device = balloon::Balloon::new(Arc::new(Spare::of(memory)));
+                let handle = device.handle();
+                // The guest has 256 GiB at most.
+                handle.set_target(u32::try_from(bytes / PAGE).unwrap_or(u32::MAX));
+                Opened {
+                    balloon: Some(handle),
+                    ..Opened::of(device)
+                }
+            }
         })
     }
 }
 
 impl Disk {
+    /// A disk in this file, written, through the host's page cache, with one queue.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            read_only: false,
+            direct: false,
+            engine: Engine::Auto,
+            queues: 1,
+            format: Format::Auto,
+            backing: Vec::new(),
+            snapshot: false,
+        }
+    }
+
+    /// What is behind the device.
+    ///
+    /// # Errors
+    /// [`DiskError`], with the file's name and the mend.
+    pub(crate) fn open(&self) -> Result<Box<dyn BlockBackend>, DiskError> {
+        let options = DiskOptions {
+            is_read_only: self.read_only,
+            is_direct: self.direct,
+            engine: self.engine,
+        };
+        let (path, backing) = (&self.path, self.backing.as_slice());
+        if self.snapshot {
+            let disk = ImageDisk::snapshot(path, self.format, backing, options)?;
+            return Ok(Box::new(disk));
+        }
+        Ok(match self.format.of(path)? {
+            Format::Qcow2 => Box::new(ImageDisk::open(path, backing, options)?),
+            Format::Auto | Format::Raw => match backing {
+                [] => Box::new(FileDisk::open(path, options)?),
+                [named, ..] => {
+                    let (path, named) = (path.clone(), named.clone());
+                    return Err(DiskError::NoBacking { path, named });
+                }
+            },
+        })
+    }
+
     /// What the guest is told as its name: the file's.
     fn id(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
@@ -67,6 +191,9 @@ impl fmt::Display for Device {
         match self {
             Self::Disk(disk) => write!(f, "the disk {}", disk.path.display()),
             Self::Rng => f.write_str("the source of random numbers"),
+            Self::Net(net) => net.fmt(f),
+            Self::Console(console) => console.fmt(f),
+            Self::Balloon(_) => f.write_str("the balloon"),
         }
     }
 }

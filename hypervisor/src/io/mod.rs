@@ -12,20 +12,31 @@
 //! vector.
 
 mod config;
+mod console;
 mod interrupts;
+mod net;
+mod relay;
 
+use std::io::PipeWriter;
 use std::ops::Range;
 use std::sync::Arc;
 
 use hypercall_abi::layout::{DEVICE_VECTORS, DEVICES_PHYS};
 use kvm_ioctls::{IoEventAddress, VmFd};
-use virtio_devices::transport::mmio::{MmioTransport, QUEUE_NOTIFY};
+use serde::Serialize;
+use virtio_devices::device::feature;
+use virtio_devices::transport::Counts;
+use virtio_devices::transport::mmio::{MmioTransport, QUEUE_NOTIFY, STATUS};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::HostError;
 use crate::memory::Memory;
 
-pub use config::{Device, Disk, Engine};
+pub use config::{Device, Disk, Engine, Format, Wiring};
+pub use console::Console;
+pub use net::{DEFAULT_MTU, Net, NetCarrier};
+pub use virtio_devices::balloon::Handle as BalloonHandle;
+pub use virtio_devices::blk::MAX_QUEUES;
 
 /// Bytes from one device's registers to the next one's.
 const WINDOW: u64 = 4096;
@@ -37,11 +48,42 @@ pub struct Io {
     devices: Vec<Attached>,
 }
 
+/// What a device has done in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DeviceCounts {
+    /// The device.
+    pub name: String,
+    /// Stores of the driver's to the device's doorbells.
+    pub doorbells: u64,
+    /// Interrupts to the driver.
+    pub interrupts: u64,
+    /// Bytes of payload that this process copied.
+    pub copied: u64,
+    /// Time on a processor of the device's own thread, in nanoseconds.
+    pub cpu_ns: u64,
+}
+
+impl DeviceCounts {
+    fn of(name: &str, counts: Counts) -> Self {
+        Self {
+            name: name.to_owned(),
+            doorbells: counts.doorbells,
+            interrupts: counts.interrupts,
+            copied: counts.copied,
+            cpu_ns: counts.cpu_ns,
+        }
+    }
+}
+
 /// A device in its place.
 struct Attached {
     name: String,
     vector: u8,
     transport: MmioTransport,
+    place: Option<String>,
+    balloon: Option<BalloonHandle>,
+    /// After the device, which uses it.
+    kept: console::Kept,
 }
 
 impl std::fmt::Debug for Attached {
@@ -60,7 +102,12 @@ impl Io {
     /// # Errors
     /// [`HostError::Device`], with the device's name and the mend; [`HostError::Devices`] for too many;
     /// [`HostError::Kvm`].
-    pub fn attach(fd: &VmFd, memory: &Memory, devices: &[Device]) -> Result<Self, HostError> {
+    pub fn attach(
+        fd: &Arc<VmFd>,
+        memory: &Memory,
+        devices: &[Device],
+        wiring: Wiring,
+    ) -> Result<Self, HostError> {
         let limit = DEVICE_VECTORS.count();
         if devices.len() > limit {
             return Err(HostError::Devices {
@@ -76,21 +123,60 @@ impl Io {
                 device: name.clone(),
                 source,
             };
-            let interrupt = interrupts::IrqFd::new(fd, number)?;
-            let model = device.open().map_err(fail)?;
-            let transport = MmioTransport::new(model, memory.dma(), Arc::new(interrupt))
+            let interrupt = interrupts::connect(fd, number, vector, wiring.irqfd)?;
+            // There are 14 at most.
+            let opened = device.open(number as u8, memory).map_err(fail)?;
+            let mut transport = MmioTransport::new(opened.model, memory.dma(), interrupt)
                 .map_err(|error| fail(Box::new(error)))?;
+            if !wiring.event_idx {
+                transport.withhold(feature::EVENT_IDX);
+            }
             let base = DEVICES_PHYS + number as u64 * WINDOW;
-            for (queue, doorbell) in transport.doorbells().iter().enumerate() {
+            let doorbells = transport.doorbells().iter().enumerate();
+            for (queue, doorbell) in doorbells.filter(|_| wiring.ioeventfd) {
                 register(fd, base, queue, doorbell)?;
             }
             attached.push(Attached {
                 name,
                 vector,
                 transport,
+                place: opened.place,
+                balloon: opened.balloon,
+                kept: opened.kept,
             });
         }
         Ok(Self { devices: attached })
+    }
+
+    /// End the devices, once their I/O has ended; what each has done.
+    pub fn end(&mut self) -> Vec<DeviceCounts> {
+        let devices = self.devices.iter_mut();
+        let counts = devices.map(|device| {
+            device.transport.write(STATUS, &[0; 4]);
+            DeviceCounts::of(&device.name, device.transport.counts())
+        });
+        counts.collect()
+    }
+
+    /// Devices that people cannot find without being told, each with where it is.
+    pub fn places(&self) -> impl Iterator<Item = (&str, &str)> {
+        let devices = self.devices.iter();
+        devices.filter_map(|device| Some((device.name.as_str(), device.place.as_deref()?)))
+    }
+
+    /// What sets the balloon's size, if there is one.
+    pub fn balloon(&self) -> Option<BalloonHandle> {
+        self.devices
+            .iter()
+            .find_map(|device| device.balloon.clone())
+    }
+
+    /// Where what is typed at the machine goes, if that is one of these devices.
+    pub fn typing(&self) -> Option<Arc<PipeWriter>> {
+        self.devices.iter().find_map(|device| match &device.kept {
+            console::Kept::Typing(pipe) => Some(Arc::clone(pipe)),
+            _ => None,
+        })
     }
 
     /// The guest-physical addresses of the devices' registers.

@@ -246,7 +246,7 @@ impl Engine for StuckEngine {
 
 #[test]
 fn more_requests_than_the_queue_has_descriptors_need_a_reset() {
-    let mut driver = Driver::new(Box::new(Block::new(Box::new(Stuck), "")));
+    let mut driver = Driver::new(Box::new(Block::new(Box::new(Stuck), "", 1)));
     driver.rings[0].size = 8;
     driver.start(0);
     driver.put(0x10_0000, &[4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -260,7 +260,7 @@ fn more_requests_than_the_queue_has_descriptors_need_a_reset() {
 
 #[test]
 fn a_queue_that_is_disabled_is_drained_first() {
-    let mut driver = Driver::new(Box::new(Block::new(Box::new(Stuck), "")));
+    let mut driver = Driver::new(Box::new(Block::new(Box::new(Stuck), "", 1)));
     driver.start(0);
     driver.put(0x10_0000, &[4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     driver.submit(0, &[(0x10_0000, 16, 0), (0x10_0100, 1, WRITE)]);

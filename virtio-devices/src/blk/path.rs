@@ -12,19 +12,19 @@ use crate::chain::{Buffer, Chain, ChainError, copy_to, total};
 use crate::device::{DataPath, DeviceError, Served};
 use crate::queue::VirtQueue;
 
-/// The queue of requests.
-const QUEUE: usize = 0;
-
 /// See the module.
 pub(super) struct BlockPath {
     queues: Vec<VirtQueue>,
     chain: Chain,
-    requests: Requests,
+    /// Of each queue.
+    requests: Vec<Requests>,
 }
 
-/// Requests between the queue and the engine.
+/// Requests between a queue and its engine.
 struct Requests {
     memory: GuestMemoryMmap,
+    /// Whose they are.
+    queue: usize,
     engine: Box<dyn Engine>,
     limits: Limits,
     id: [u8; ID_LEN],
@@ -43,50 +43,55 @@ struct Request {
 }
 
 impl BlockPath {
+    /// The path of queues with an engine each.
     pub fn new(
-        memory: GuestMemoryMmap,
+        memory: &GuestMemoryMmap,
         queues: Vec<VirtQueue>,
-        engine: Box<dyn Engine>,
+        engines: Vec<Box<dyn Engine>>,
         limits: Limits,
         id: [u8; ID_LEN],
     ) -> Self {
-        let count = queues.get(QUEUE).map_or(0, VirtQueue::size).into();
-        let requests = Requests {
-            memory,
-            engine,
-            limits,
-            id,
-            slots: (0..count).map(|_| Request::default()).collect(),
-            free: (0..count).collect(),
-        };
+        let places = queues.iter().zip(engines).enumerate();
+        let requests = places.map(|(place, (queue, engine))| {
+            let count = usize::from(queue.size());
+            Requests {
+                memory: memory.clone(),
+                queue: place,
+                engine,
+                limits,
+                id,
+                slots: (0..count).map(|_| Request::default()).collect(),
+                free: (0..count).collect(),
+            }
+        });
         BlockPath {
+            requests: requests.collect(),
             queues,
             chain: Chain::default(),
-            requests,
         }
     }
 
-    /// Give back what the engine has finished.
-    fn reap(&mut self) -> Result<Served, DeviceError> {
-        let Some(queue) = self.queues.get_mut(QUEUE) else {
+    /// Give back what a queue's engine has finished.
+    fn reap(&mut self, queue: usize) -> Result<Served, DeviceError> {
+        let ring = self.queues.get_mut(queue);
+        let (Some(ring), Some(requests)) = (ring, self.requests.get_mut(queue)) else {
             return Ok(Served::default());
         };
-        let interrupt = self.requests.reap(queue)? && queue.needs_interrupt()?;
-        let again = false;
-        Ok(Served { interrupt, again })
+        let has_used = requests.reap(ring)?;
+        ring.served(has_used, false)
     }
 }
 
 impl DataPath for BlockPath {
     fn notify(&mut self, queue: usize) -> Result<Served, DeviceError> {
-        let (requests, chain) = (&mut self.requests, &mut self.chain);
-        let Some(ring) = self.queues.get_mut(queue) else {
+        let (ring, chain) = (self.queues.get_mut(queue), &mut self.chain);
+        let (Some(ring), Some(requests)) = (ring, self.requests.get_mut(queue)) else {
             return Ok(Served::default());
         };
         let mut served = ring.serve(chain, |ring, chain| requests.take(ring, chain))?;
         requests.engine.submit().map_err(host)?;
         // What was in the page cache has ended already.
-        served |= self.reap()?;
+        served |= self.reap(queue)?;
         Ok(served)
     }
 
@@ -94,20 +99,29 @@ impl DataPath for BlockPath {
         &mut self.queues
     }
 
+    /// One of each queue, or none at all: the engines are of one kind.
     fn fds(&self) -> Vec<RawFd> {
-        self.requests.engine.fd().into_iter().collect()
+        let engines = self.requests.iter();
+        engines.filter_map(|of| of.engine.fd()).collect()
     }
 
-    fn ready(&mut self, _: usize) -> Result<Served, DeviceError> {
-        self.reap()
+    fn ready(&mut self, queue: usize) -> Result<Served, DeviceError> {
+        self.reap(queue)
     }
 
     fn drain(&mut self) -> Result<Served, DeviceError> {
-        self.requests.engine.cancel();
-        let mut served = self.reap()?;
-        while self.requests.free.len() < self.requests.slots.len() {
-            self.requests.engine.wait().map_err(host)?;
-            served |= self.reap()?;
+        let mut served = Served::default();
+        for requests in &mut self.requests {
+            requests.engine.cancel();
+        }
+        for queue in 0..self.requests.len() {
+            served |= self.reap(queue)?;
+            while let Some(requests) = self.requests.get_mut(queue)
+                && requests.free.len() < requests.slots.len()
+            {
+                requests.engine.wait().map_err(host)?;
+                served |= self.reap(queue)?;
+            }
         }
         Ok(served)
     }
@@ -116,8 +130,11 @@ impl DataPath for BlockPath {
 impl Requests {
     /// Take a request from the queue; returns whether something was given back.
     fn take(&mut self, queue: &mut VirtQueue, chain: &mut Chain) -> Result<bool, DeviceError> {
-        let (status_at, ask) = parse(&self.memory, chain, &self.limits)
-            .map_err(|what| DeviceError::Request { queue: QUEUE, what })?;
+        let (status_at, ask) =
+            parse(&self.memory, chain, &self.limits).map_err(|what| DeviceError::Request {
+                queue: self.queue,
+                what,
+            })?;
         let (written, status) = match ask {
             Ask::Run(command) => {
                 let size = queue.size();

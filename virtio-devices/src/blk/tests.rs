@@ -10,7 +10,7 @@ use super::*;
 use crate::device::feature;
 use crate::driver::{Driver, INDIRECT, WRITE, describe_at};
 
-pub const KINDS: [EngineKind; 2] = [EngineKind::Sync, EngineKind::IoUring];
+pub const KINDS: [EngineKind; 3] = [EngineKind::Sync, EngineKind::Threads, EngineKind::IoUring];
 pub const SECTORS: u64 = 2048;
 /// Where a test's header, status and data are.
 const HEADER: u64 = 0x10_0000;
@@ -45,7 +45,7 @@ pub fn open(file: &NamedTempFile, engine: EngineKind) -> FileDisk {
 
 /// A driver that has accepted everything.
 pub fn started(disk: FileDisk) -> Driver {
-    let mut driver = Driver::new(Box::new(Block::new(Box::new(disk), "a name")));
+    let mut driver = Driver::new(Box::new(Block::new(Box::new(disk), "a name", 1)));
     let features = driver.offered();
     driver.start(features);
     driver
@@ -106,6 +106,45 @@ fn the_configuration_tells_capacity_segments_and_blocks() {
     assert_eq!((bytes[24], bytes[26]), (3, 8), "4096-byte blocks");
     assert_eq!((u32_at(40), u32_at(52), bytes[56]), (8, 8, 1));
     assert_eq!(bytes[60..], [0; 4]);
+}
+
+#[test]
+fn each_queue_has_its_own_requests() {
+    for kind in KINDS {
+        let file = image();
+        let disk = Block::new(Box::new(open(&file, kind)), "", 3);
+        let mut driver = Driver::new(Box::new(disk));
+        let features = driver.offered();
+        assert_ne!(features & 1 << 12, 0, "VIRTIO_BLK_F_MQ");
+        driver.start(features);
+        let mut count = [0; 2];
+        driver.transport.read(0x100 + 34, &mut count);
+        assert_eq!(u16::from_le_bytes(count), 3);
+        // One request in each queue before any is rung for, so that all are in flight.
+        for queue in 0..3 {
+            let place = 0x1000 * queue as u64;
+            driver.put(HEADER + place, &header(IN, 7 + queue as u64));
+            driver.put(STATUS + place, &[0xff]);
+            let (data, status) = (DATA + place, STATUS + place);
+            let chain = [
+                (HEADER + place, 16, 0),
+                (data, 512, WRITE),
+                (status, 1, WRITE),
+            ];
+            driver.lay_out(queue, 0, &chain);
+            driver.rings[queue].offer(&driver.memory, 0);
+        }
+        for queue in [2, 0, 1] {
+            driver.kick(queue);
+        }
+        for queue in 0..3 {
+            driver.wait_used(queue, 1);
+            let place = 0x1000 * queue as u64;
+            assert_eq!(driver.get(STATUS + place, 1), [0], "queue {queue}");
+            let expected = on_disk(&file, 7 + queue as u64, 512);
+            assert_eq!(driver.get(DATA + place, 512), expected);
+        }
+    }
 }
 
 #[test]
@@ -304,7 +343,7 @@ fn bad_ranges_are_refused_whole() {
 fn features_that_were_not_accepted_do_nothing() {
     for kind in KINDS {
         let file = image();
-        let mut driver = Driver::new(Box::new(Block::new(Box::new(open(&file, kind)), "")));
+        let mut driver = Driver::new(Box::new(Block::new(Box::new(open(&file, kind)), "", 1)));
         driver.start(feature::VERSION_1);
         assert_eq!(ask_ranges(&mut driver, DISCARD, &[(0, 1, 0)]), 2);
         assert_eq!(ask_ranges(&mut driver, WRITE_ZEROES, &[(0, 1, 0)]), 2);

@@ -38,6 +38,8 @@ pub struct Config {
     pub capacity: u64,
     /// The most segments of a request.
     pub segments: u32,
+    /// How many queues take requests.
+    pub queues: u16,
     /// The host's block size, as a power of two of sectors.
     pub physical_exponent: u8,
 }
@@ -57,6 +59,7 @@ impl Config {
         put(20, &(SECTOR as u32).to_le_bytes());
         put(24, &[self.physical_exponent]);
         put(26, &one_physical_block.to_le_bytes());
+        put(34, &self.queues.to_le_bytes());
         put(36, &MAX_DISCARD.to_le_bytes());
         put(40, &MAX_RANGES.to_le_bytes());
         put(44, &u32::from(one_physical_block).to_le_bytes());

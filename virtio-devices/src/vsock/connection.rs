@@ -87,7 +87,7 @@ pub(super) trait Payload {
     fn write(&mut self, stream: &File) -> io::Result<usize>;
 
     /// Keep all of it but the first bytes.
-    fn keep(&self, skip: usize, into: &mut VecDeque<u8>);
+    fn keep(&mut self, skip: usize, into: &mut VecDeque<u8>);
 }
 
 impl Connection {

@@ -36,6 +36,4 @@ const STEP: usize = 64;
 const MAX_RESETS: usize = 256;
 
 #[cfg(test)]
-mod hostile_tests;
-#[cfg(test)]
 mod tests;

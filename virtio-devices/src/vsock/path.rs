@@ -161,8 +161,10 @@ impl VsockPath {
             buffers,
             len: header.len as usize,
             io: &mut self.io,
+            kept: 0,
         };
         self.table.packet(&header, &mut payload);
+        queue.copied(payload.kept);
         queue.push_used(self.transmit.head, 0)?;
         Ok(true)
     }
@@ -195,13 +197,10 @@ impl VsockPath {
 
     /// What follows from so many chains that were given back.
     fn served(&mut self, queue: usize, count: usize) -> Result<Served, DeviceError> {
-        let Some(queue) = self.queues.get_mut(queue).filter(|_| count > 0) else {
-            return Ok(Served::default());
-        };
-        Ok(Served {
-            interrupt: queue.needs_interrupt()?,
-            again: count == STEP,
-        })
+        match self.queues.get_mut(queue) {
+            Some(queue) => queue.served(count > 0, count == STEP),
+            None => Ok(Served::default()),
+        }
     }
 }
 
@@ -222,6 +221,8 @@ struct Data<'a> {
     buffers: &'a [Buffer],
     len: usize,
     io: &'a mut IoVecs,
+    /// How many bytes were copied.
+    kept: u64,
 }
 
 impl Payload for Data<'_> {
@@ -232,8 +233,9 @@ impl Payload for Data<'_> {
     }
 
     /// Its length is below the connection's credit, which is checked before.
-    fn keep(&self, skip: usize, into: &mut VecDeque<u8>) {
+    fn keep(&mut self, skip: usize, into: &mut VecDeque<u8>) {
         if skip < self.len {
+            self.kept += (self.len - skip) as u64;
             let mut bytes = vec![0; self.len];
             copy_from(self.memory, self.buffers, &mut bytes);
             into.extend(bytes.get(skip..).unwrap_or_default());

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use hypercall_abi::Mode;
-use hypervisor::io::{Disk, Engine};
 
 /// The longest time limit, in seconds: about thirty years.
 const MOST_SECONDS: f64 = 1e9;
@@ -70,55 +69,9 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A disk: a file's name, and words behind commas. A comma in the name is written twice.
-pub fn disk(text: &str) -> Result<Disk, String> {
-    const HELP: &str =
-        "use ro, direct, engine=auto, engine=io_uring or engine=sync, such as my.img,ro,direct";
-    // What no file's name has stands for the doubled comma meanwhile.
-    let text = text.replace(",,", "\0");
-    let mut words = text.split(',');
-    let path = words.next().unwrap_or_default().replace('\0', ",");
-    if path.is_empty() {
-        return Err("name the disk's file first, such as my.img,ro".to_owned());
-    }
-    let mut disk = Disk {
-        path: path.into(),
-        read_only: false,
-        direct: false,
-        engine: Engine::Auto,
-    };
-    for word in words {
-        match word {
-            "ro" => disk.read_only = true,
-            "direct" => disk.direct = true,
-            "engine=auto" => disk.engine = Engine::Auto,
-            "engine=io_uring" => disk.engine = Engine::IoUring,
-            "engine=sync" => disk.engine = Engine::Sync,
-            other => return Err(format!("there is no word {other} of a disk: {HELP}")),
-        }
-    }
-    Ok(disk)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_disk_is_a_file_with_words() {
-        let plain = disk("my.img").expect("a disk");
-        assert_eq!(plain.path.to_str(), Some("my.img"));
-        assert!(!plain.read_only && !plain.direct);
-        let all = disk("a,,b,ro,direct,engine=sync").expect("a disk");
-        assert_eq!(all.path.to_str(), Some("a,b"));
-        assert!(all.read_only && all.direct && all.engine == Engine::Sync);
-        assert!(disk(",ro").is_err_and(|error| error.contains("name the disk's file")));
-        assert!(
-            disk("a,rw").is_err_and(
-                |error| error.contains("no word rw") && error.contains("use ro, direct")
-            )
-        );
-    }
 
     #[test]
     fn sizes_have_suffixes() {

@@ -45,6 +45,9 @@ pub fn boot(mut config: Config, around: Around<'_>) -> Result<Ran, Failure> {
     if let Some(trace) = around.trace {
         vm.trace_to(trace);
     }
+    for (device, place) in vm.places() {
+        output::say(&format!("{device} is {place}"));
+    }
     around.ending.of_run(vm.stop_handle());
     let _limit = TimeLimit::start(around.timeout, around.ending)?;
 

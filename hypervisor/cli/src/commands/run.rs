@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use comfy_table::Table;
 use hypercall_abi::Mode;
+use hypervisor::io::{Console, DeviceCounts};
 use hypervisor::monitor::gates::KvmKind;
 use hypervisor::stats::{Count, Stats};
 use hypervisor::{Config, Device, End, StopReason, doctor};
@@ -59,6 +60,10 @@ pub fn run(options: &Run, ending: &Ending) -> Result<u8, Failure> {
 
 fn config(options: &Run) -> Result<Config, Failure> {
     let mode = options.mode;
+    if options.json && options.consoles.contains(&Console::Stdio) {
+        let why = "--json has standard output for itself: use another --console than stdio";
+        return Err(Failure::usage(why));
+    }
     let mut config = match &options.image {
         Some(path) => {
             let mend = "name a static ELF64 file, or none for the kernel that is built in";
@@ -73,14 +78,24 @@ fn config(options: &Run) -> Result<Config, Failure> {
         config.initrd = Some(files::read(path, "initial ramdisk", limit, mend)?.into());
     }
     config.memory_bytes = options.mem;
-    config.devices = options.disks.iter().cloned().map(Device::Disk).collect();
-    config.devices.extend(options.rng.then_some(Device::Rng));
+    config.devices = devices(options);
     config.command_line = options.cmdline.clone();
     config.timing = options.stats || options.json;
     config.kvm_node = options.kvm.clone();
     config.patch = options.patch.into();
     config.fast_traps = options.fast_traps.into();
     Ok(config)
+}
+
+/// The devices, in the order in which the guest finds them.
+fn devices(options: &Run) -> Vec<Device> {
+    let disks = options.disks.iter().cloned().map(Device::Disk);
+    let rng = options.rng.then_some(Device::Rng);
+    let nets = options.nets.iter().cloned().map(Device::Net);
+    let consoles = options.consoles.iter().cloned().map(Device::Console);
+    let balloon = options.balloon.map(Device::Balloon);
+    let devices = disks.chain(rng).chain(nets).chain(consoles);
+    devices.chain(balloon).collect()
 }
 
 fn trace(options: &Run) -> Result<Option<Box<dyn Write + Send>>, Failure> {
@@ -126,6 +141,7 @@ struct Report<'a> {
     run_ns: u64,
     console_bytes: u64,
     stats: &'a Stats,
+    devices: &'a [DeviceCounts],
 }
 
 impl<'a> Report<'a> {
@@ -151,6 +167,7 @@ impl<'a> Report<'a> {
             run_ns: u64::try_from(ran.took.as_nanos()).unwrap_or(u64::MAX),
             console_bytes: ran.outcome.console_bytes,
             stats: &ran.outcome.stats,
+            devices: &ran.outcome.devices,
         }
     }
 
@@ -169,6 +186,19 @@ impl<'a> Report<'a> {
             self.stats.total_exits(),
         );
         let mut table = output::table(&["what", "count", "total us", "mean us"], WIDTH);
+        for device in self.devices {
+            let cpu_us = device.cpu_ns as f64 / 1e3;
+            for (what, count) in [
+                ("doorbells", device.doorbells),
+                ("interrupts", device.interrupts),
+                ("bytes copied", device.copied),
+            ] {
+                let name = format!("{what} of {}", device.name);
+                table.add_row([name, count.to_string(), String::new(), String::new()]);
+            }
+            let name = format!("thread of {}", device.name);
+            table.add_row([name, String::new(), format!("{cpu_us:.1}"), String::new()]);
+        }
         let stats = [("exit", &self.stats.exits), ("call", &self.stats.calls)];
         for (kind, counts) in stats {
             add_counts(&mut table, kind, counts);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::tests::{CID, COMING, GOING, Guest, packet};
-use super::wire::{HEADER_LEN, HOST, Header, STREAM, op};
+use super::{CID, COMING, GOING, Guest, packet};
 use crate::driver::{MEMORY, NEXT, PATIENCE, Raw, WRITE};
+use crate::vsock::wire::{HEADER_LEN, HOST, Header, STREAM, op};
 
 /// One thing that happens.
 #[derive(Clone, Debug)]

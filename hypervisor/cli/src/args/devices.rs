@@ -1,0 +1,232 @@
+//! Devices as the command line and a machine file say them: a name or `key=value` first, and words
+//! behind commas. A comma inside a value is written twice.
+
+use hypervisor::io::{Console, DEFAULT_MTU, Disk, Engine, Format, MAX_QUEUES, Net, NetCarrier};
+
+use super::values;
+
+/// The words of a device's text.
+struct Words(std::vec::IntoIter<String>);
+
+impl Words {
+    fn of(text: &str) -> Self {
+        // What no file's name has stands for the doubled comma meanwhile.
+        let text = text.replace(",,", "\0");
+        let words = text.split(',').map(|word| word.replace('\0', ","));
+        Self(words.collect::<Vec<_>>().into_iter())
+    }
+
+    /// The next word, split at its first `=`.
+    fn next(&mut self) -> Option<(String, Option<String>)> {
+        let word = self.0.next()?;
+        Some(match word.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (word, None),
+        })
+    }
+}
+
+/// A disk: a file's name, and words.
+pub fn disk(text: &str) -> Result<Disk, String> {
+    const HELP: &str = "use ro, direct, snapshot, format=raw, format=qcow2, backing=FILE, \
+        engine=auto, engine=io_uring, engine=threads, engine=sync, or queues=1 to queues=8, such as \
+        my.img,ro,direct";
+    let mut words = Words::of(text);
+    let path = words.0.next().unwrap_or_default();
+    if path.is_empty() {
+        return Err("name the disk's file first, such as my.img,ro".to_owned());
+    }
+    let mut disk = Disk::new(path);
+    while let Some((key, value)) = words.next() {
+        match (key.as_str(), value.as_deref()) {
+            ("ro", None) => disk.read_only = true,
+            ("direct", None) => disk.direct = true,
+            ("queues", Some(count)) => match count.parse() {
+                Ok(count @ 1..=MAX_QUEUES) => disk.queues = count,
+                _ => return Err(no_word(&key, value, "a disk", HELP)),
+            },
+            ("engine", Some("auto")) => disk.engine = Engine::Auto,
+            ("engine", Some("io_uring")) => disk.engine = Engine::IoUring,
+            ("engine", Some("threads")) => disk.engine = Engine::Threads,
+            ("snapshot", None) => disk.snapshot = true,
+            ("format", Some("auto")) => disk.format = Format::Auto,
+            ("format", Some("raw")) => disk.format = Format::Raw,
+            ("format", Some("qcow2")) => disk.format = Format::Qcow2,
+            ("backing", Some(path)) if !path.is_empty() => disk.backing.push(path.into()),
+            ("engine", Some("sync")) => disk.engine = Engine::Sync,
+            _ => return Err(no_word(&key, value, "a disk", HELP)),
+        }
+    }
+    Ok(disk)
+}
+
+/// A network device: what carries its frames, and words.
+pub fn net(text: &str) -> Result<Net, String> {
+    const FIRST: &str = "say first what carries the frames: tap=NAME or socket=PATH";
+    const HELP: &str = "use mac=02:fc:00:00:00:01 or mtu=1500";
+    let mut words = Words::of(text);
+    let carrier = match words.next() {
+        Some((key, Some(value))) if !value.is_empty() => match key.as_str() {
+            "tap" => NetCarrier::Tap(value),
+            "socket" => NetCarrier::Socket(value.into()),
+            _ => return Err(FIRST.to_owned()),
+        },
+        _ => return Err(FIRST.to_owned()),
+    };
+    let mut net = Net::new(carrier);
+    while let Some((key, value)) = words.next() {
+        match (key.as_str(), value.as_deref()) {
+            ("mac", Some(text)) => net.mac = Some(mac(text)?),
+            ("mtu", Some(text)) => net.mtu = mtu(text)?,
+            _ => return Err(no_word(&key, value, "a network device", HELP)),
+        }
+    }
+    Ok(net)
+}
+
+/// A station's address: six bytes in hexadecimal.
+fn mac(text: &str) -> Result<[u8; 6], String> {
+    let bytes = text.split(':').map(|byte| {
+        let is_plain = byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let byte = is_plain.then_some(byte)?;
+        u8::from_str_radix(byte, 16).ok()
+    });
+    let bytes: Option<Vec<u8>> = bytes.collect();
+    let address: Option<[u8; 6]> = bytes.and_then(|bytes| bytes.try_into().ok());
+    match address {
+        // The lowest bit of the first byte is a group's (IEEE 802, 8.2).
+        Some(address @ [first, ..]) if first & 1 == 0 => Ok(address),
+        Some(_) => Err(format!(
+            "{text} is the address of a group: use an even first byte"
+        )),
+        None => Err(format!(
+            "{text} is no address: use six bytes such as 02:fc:00:00:00:01"
+        )),
+    }
+}
+
+fn mtu(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        // Of IPv4 at least (RFC 791), and what fits the length of an IP packet.
+        Ok(mtu @ 68..) => Ok(mtu),
+        _ => Err(format!(
+            "use an MTU from 68 to 65535 bytes, such as {DEFAULT_MTU}"
+        )),
+    }
+}
+
+/// A console: what its other side is.
+pub fn console(text: &str) -> Result<Console, String> {
+    let mut words = Words::of(text);
+    let console = match words.next() {
+        Some((key, None)) if key == "pty" => Console::Pty,
+        Some((key, None)) if key == "stdio" => Console::Stdio,
+        Some((key, Some(path))) if key == "file" && !path.is_empty() => Console::File(path.into()),
+        Some((key, Some(path))) if key == "socket" && !path.is_empty() => {
+            Console::Socket(path.into())
+        }
+        _ => return Err("use pty, stdio, file=PATH or socket=PATH".to_owned()),
+    };
+    match words.next() {
+        None => Ok(console),
+        Some((key, value)) => Err(no_word(&key, value, "a console", "leave it out")),
+    }
+}
+
+/// What the guest is asked to give up: a size of whole pages.
+pub fn balloon(text: &str) -> Result<u64, String> {
+    match values::size(text)? {
+        size if size.is_multiple_of(4096) => Ok(size),
+        _ => Err("use a multiple of 4096 bytes, such as 16M, or 0".to_owned()),
+    }
+}
+
+fn no_word(key: &str, value: Option<String>, of: &str, help: &str) -> String {
+    let word = match value {
+        Some(value) => format!("{key}={value}"),
+        None => key.to_owned(),
+    };
+    format!("there is no word {word} of {of}: {help}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_a_file_with_words() {
+        let plain = disk("my.img").expect("a disk");
+        assert_eq!(plain.path.to_str(), Some("my.img"));
+        assert!(!plain.read_only && !plain.direct);
+        let all = disk("a,,b,ro,direct,engine=sync,queues=4").expect("a disk");
+        assert_eq!(all.path.to_str(), Some("a,b"));
+        assert!(all.read_only && all.direct && all.engine == Engine::Sync && all.queues == 4);
+        let image = disk("a.img,format=qcow2,backing=b,backing=c,snapshot").expect("a disk");
+        assert!(image.format == Format::Qcow2 && image.snapshot);
+        assert_eq!(image.backing, ["b", "c"].map(std::path::PathBuf::from));
+        assert_eq!(disk("a=b").expect("a disk").path.to_str(), Some("a=b"));
+        assert!(disk(",ro").is_err_and(|error| error.contains("name the disk's file")));
+        for wrong in [
+            "a,rw",
+            "a,ro=1",
+            "a,engine=fast",
+            "a,",
+            "a,queues=0",
+            "a,queues=9",
+        ] {
+            assert!(disk(wrong).is_err_and(|error| error.contains("use ro, direct")));
+        }
+    }
+
+    #[test]
+    fn a_network_is_a_carrier_with_words() {
+        let tap = net("tap=tap0").expect("a device");
+        assert_eq!(tap, Net::new(NetCarrier::Tap("tap0".into())));
+        let all = net("socket=/run/a,,b,mac=02:FC:00:00:00:7f,mtu=9000").expect("a device");
+        assert_eq!(all.carrier, NetCarrier::Socket("/run/a,b".into()));
+        assert_eq!(all.mac, Some([2, 0xfc, 0, 0, 0, 0x7f]));
+        assert_eq!(all.mtu, 9000);
+        for wrong in ["", "tap", "tap=", "bridge=br0"] {
+            assert!(
+                net(wrong).is_err_and(|error| error.contains("say first")),
+                "{wrong}"
+            );
+        }
+        for (wrong, mend) in [
+            ("tap=a,mac=1:2:3:4:5:6", "six bytes"),
+            ("tap=a,mac=02:00:00:00:00", "six bytes"),
+            ("tap=a,mac=+2:00:00:00:00:00", "six bytes"),
+            ("tap=a,mac=01:00:00:00:00:00", "even first byte"),
+            ("tap=a,mtu=67", "from 68"),
+            ("tap=a,mtu=65536", "from 68"),
+            ("tap=a,fast", "use mac="),
+        ] {
+            assert!(
+                net(wrong).is_err_and(|error| error.contains(mend)),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_console_is_one_of_four_kinds() {
+        assert_eq!(console("pty"), Ok(Console::Pty));
+        assert_eq!(console("stdio"), Ok(Console::Stdio));
+        assert_eq!(console("file=a"), Ok(Console::File("a".into())));
+        assert_eq!(console("socket=a=b"), Ok(Console::Socket("a=b".into())));
+        for wrong in ["", "file", "file=", "tty", "pty=1"] {
+            assert!(
+                console(wrong).is_err_and(|error| error.contains("use pty")),
+                "{wrong}"
+            );
+        }
+        assert!(console("pty,fast").is_err());
+    }
+
+    #[test]
+    fn a_balloon_has_whole_pages() {
+        assert_eq!(balloon("16M"), Ok(16 << 20));
+        assert_eq!(balloon("0"), Ok(0));
+        assert!(balloon("4097").is_err_and(|error| error.contains("multiple of 4096")));
+    }
+}
