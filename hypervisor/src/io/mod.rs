@@ -32,10 +32,10 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::HostError;
 use crate::memory::Memory;
 
-pub use config::{Device, Disk, Engine, Format, Wiring};
+pub use config::{Device, Disk, Engine, Format, Vsock, Wiring};
 pub use console::Console;
 pub(crate) use interrupts::{Route, set_routes};
-pub use net::{DEFAULT_MTU, Net, NetCarrier};
+pub use net::{DEFAULT_MTU, Forward, Net, NetCarrier, UserNetwork};
 pub use virtio_devices::balloon::Handle as BalloonHandle;
 pub use virtio_devices::blk::MAX_QUEUES;
 

@@ -31,6 +31,7 @@ struct Machine {
     rng: bool,
     net: Vec<String>,
     console: Vec<String>,
+    vsock: Option<String>,
     balloon: Option<String>,
 }
 
@@ -88,6 +89,7 @@ impl Machine {
             ("cmdline", self.cmdline),
             ("initrd", self.initrd),
             ("io", self.io),
+            ("vsock", self.vsock),
             ("balloon", self.balloon),
         ];
         let single = single

@@ -95,8 +95,9 @@ fn devices(options: &Run) -> Vec<Device> {
     let nets = options.nets.iter().cloned().map(Device::Net);
     let consoles = options.consoles.iter().cloned().map(Device::Console);
     let balloon = options.balloon.map(Device::Balloon);
+    let vsock = options.vsock.iter().cloned().map(Device::Vsock);
     let devices = disks.chain(rng).chain(nets).chain(consoles);
-    devices.chain(balloon).collect()
+    devices.chain(vsock).chain(balloon).collect()
 }
 
 fn trace(options: &Run) -> Result<Option<Box<dyn Write + Send>>, Failure> {
