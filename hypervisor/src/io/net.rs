@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use virtio_devices::net::user::{UserNet, UserNetOptions};
 use virtio_devices::net::{Carrier, FrameSocket, NetOptions, Tap};
+use virtio_devices::rate::Limits;
 
 pub use virtio_devices::net::user::Forward;
 
@@ -24,6 +25,8 @@ pub struct Net {
     pub mac: Option<[u8; 6]>,
     /// The largest packet in a frame, in bytes; what carries frames must take it.
     pub mtu: u16,
+    /// How much may pass in a time, both directions together.
+    pub limits: Limits,
 }
 
 /// What carries the frames of a network device.
@@ -50,8 +53,12 @@ pub struct UserNetwork {
 impl Net {
     /// A device, with an address of its number and the usual MTU.
     pub fn new(carrier: NetCarrier) -> Self {
-        let (mac, mtu) = (None, DEFAULT_MTU);
-        Self { carrier, mac, mtu }
+        Self {
+            carrier,
+            mac: None,
+            mtu: DEFAULT_MTU,
+            limits: Limits::default(),
+        }
     }
 
     /// The device, with what carries its frames open.
