@@ -2,6 +2,7 @@
 //! host's kernel; and over a socket, where it is a thread of the test's.
 
 mod host;
+mod trapped;
 mod wire;
 
 use std::io::{Read, Write};

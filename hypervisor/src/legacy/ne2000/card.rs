@@ -31,12 +31,14 @@ const CARRIER: u64 = 0;
 const STOP: u64 = 1;
 
 /// A card on its wire.
+///
+/// Fields are in the order in which they must be dropped: the thread ends before what it waits for does.
 #[derive(Debug)]
 pub struct Card {
-    shared: Arc<Shared>,
-    stop: EventFd,
     /// It ends by `stop`, when this is dropped.
     _thread: Thread,
+    stop: EventFd,
+    shared: Arc<Shared>,
 }
 
 /// What the processor and the thread share.

@@ -191,7 +191,7 @@ fn a_frame_goes_to_the_wire_and_interrupts() {
     driver.start();
     let sent = frame([1; 6], 61, 3);
     driver.send(&sent);
-    assert_eq!(driver.wire, [sent.clone()]);
+    assert_eq!(driver.wire, std::slice::from_ref(&sent));
     assert!(driver.card.interrupt());
     assert_eq!(driver.get(7) & cause::TRANSMITTED, cause::TRANSMITTED);
     assert_eq!((driver.get(4), driver.get(0)), (1, 0x22), "done, and idle");
@@ -223,7 +223,7 @@ fn a_frame_waits_for_room_on_the_wire() {
         late.push(frame.to_vec());
         Sent::Gone
     });
-    assert_eq!(late, [sent.clone()]);
+    assert_eq!(late, std::slice::from_ref(&sent));
     assert!(driver.card.interrupt() && !driver.card.is_sending());
     assert_eq!(driver.get(0), 0x22);
     // A stop forgets what waits.
