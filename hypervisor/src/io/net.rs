@@ -69,9 +69,20 @@ impl Net {
         &self,
         number: u8,
     ) -> Result<virtio_devices::net::Net, Box<dyn Error + Send + Sync>> {
-        // Locally administered, one station (IEEE 802, 8.2).
-        let mac = self.mac.unwrap_or([0x02, 0xfc, 0, 0, 0, number]);
-        let carrier: Arc<dyn Carrier> = match &self.carrier {
+        let mac = self.mac(number);
+        let options = NetOptions { mac, mtu: self.mtu };
+        Ok(virtio_devices::net::Net::new(self.carrier(mac)?, options))
+    }
+
+    /// What carries its frames, open, for a device with this address.
+    ///
+    /// # Errors
+    /// What it needs is not there, with the mend.
+    pub(crate) fn carrier(
+        &self,
+        mac: [u8; 6],
+    ) -> Result<Arc<dyn Carrier>, Box<dyn Error + Send + Sync>> {
+        Ok(match &self.carrier {
             NetCarrier::Tap(name) => {
                 Arc::new(Tap::open(name).map_err(|error| tap_mend(name, &error))?)
             }
@@ -86,9 +97,13 @@ impl Net {
                     "{error}; a program must listen there, with a socket of type SOCK_SEQPACKET"
                 )
             })?),
-        };
-        let options = NetOptions { mac, mtu: self.mtu };
-        Ok(virtio_devices::net::Net::new(carrier, options))
+        })
+    }
+
+    /// Its address, as the device with this number.
+    pub(crate) fn mac(&self, number: u8) -> [u8; 6] {
+        // Locally administered, one station (IEEE 802, 8.2).
+        self.mac.unwrap_or([0x02, 0xfc, 0, 0, 0, number])
     }
 }
 

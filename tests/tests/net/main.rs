@@ -2,6 +2,7 @@
 //! host's kernel; over a socket, where it is a thread of the test's; and over the user-mode network.
 
 mod host;
+mod trapped;
 mod user;
 mod wire;
 
