@@ -50,6 +50,22 @@ pub enum BenchError {
         /// How often it was tried.
         tries: usize,
     },
+    /// A file for the disks cannot be made, written or read.
+    #[error("{}: {source}; name a directory with room by --dir", path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the host answered.
+        source: io::Error,
+    },
+    /// Data is not what was written.
+    #[error("{case}: {blocks} blocks are wrong")]
+    Wrong {
+        /// The case.
+        case: String,
+        /// How many blocks of 4 KiB.
+        blocks: u64,
+    },
     /// There is no such row.
     #[error("no row is called {name}; the rows are {}", crate::row_names().join(", "))]
     NoRow {

@@ -6,6 +6,8 @@
 //! - [`floor`]: the same mechanisms in a raw KVM VM of a few instructions, the yardstick;
 //! - `life`: building, booting and ending virtual machines and whole processes, timed outside.
 //!
+//! [`io`] does the same for input and output: devices in each mode, and the host's own loop beside them.
+//!
 //! [`check`] counts what each row does, and compares counts and ratios with a baseline.
 //!
 //! `CLAIMS.md` says what is claimed and by which row; `goals` turns that into verdicts.
@@ -13,11 +15,13 @@
 
 pub mod check;
 mod columns;
+mod console;
 mod error;
 #[allow(unsafe_code)]
 pub mod floor;
 mod goals;
 mod host;
+pub mod io;
 mod life;
 mod measure;
 mod micro;

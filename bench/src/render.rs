@@ -3,12 +3,13 @@
 
 mod floors;
 mod number;
-mod table;
+pub mod table;
 
 use std::fmt::Write;
 
 use crate::floor::Platform;
 use crate::goals::Goal;
+use crate::host::HostInfo;
 use crate::report::{Extra, Report};
 use number::times;
 
@@ -62,15 +63,14 @@ const EMULATED: &str = "\
 This host is emulated by QEMU: its times are the emulator's and mean nothing; its exits are right.
 ";
 
-fn header(report: &Report) -> String {
-    let (host, conditions) = (&report.host, &report.conditions);
+/// Which host it is, in two lines.
+pub fn host_lines(host: &HostInfo) -> String {
     let mut text = String::new();
     let under = host
         .hypervisor
         .as_ref()
         .map_or(String::new(), |name| format!(", itself under {name}"));
     let pages = host.huge_pages.as_deref().unwrap_or("unknown");
-    let kind = if conditions.quick { "quick" } else { "full" };
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
@@ -87,6 +87,13 @@ fn header(report: &Report) -> String {
             .map_or_else(|| "unknown".into(), |load| format!("{load:.1}")),
         host.processors,
     );
+    text
+}
+
+fn header(report: &Report) -> String {
+    let (host, conditions) = (&report.host, &report.conditions);
+    let kind = if conditions.quick { "quick" } else { "full" };
+    let mut text = host_lines(host);
     let _ = writeln!(
         text,
         "build     paravane {} ({}), guests optimized; {kind} run, {} rounds, {:.1} s",

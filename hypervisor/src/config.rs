@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use hypercall_abi::Mode;
 
-use crate::io::Device;
+use crate::io::{Device, Wiring};
 use crate::monitor::gates::KvmKind;
 use crate::patch::Policy;
 
@@ -54,6 +54,8 @@ pub struct Config {
     pub initrd: Option<Cow<'static, [u8]>>,
     /// Devices to attach, in the order in which the guest finds them.
     pub devices: Vec<Device>,
+    /// How virtio devices are connected.
+    pub wiring: Wiring,
     /// Whether a person sits at the console.
     pub interactive: bool,
     /// Whether exits and calls are timed, not only counted.
@@ -81,6 +83,7 @@ impl Config {
             command_line: String::new(),
             initrd: None,
             devices: Vec::new(),
+            wiring: Wiring::default(),
             interactive: false,
             timing: false,
             patch: Policy::default(),

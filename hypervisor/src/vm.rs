@@ -20,7 +20,7 @@ use crate::doctor;
 use crate::doors::call::CallDoor;
 use crate::doors::port::Ports;
 use crate::error::HostError;
-use crate::io::{BalloonHandle, Io};
+use crate::io::{BalloonHandle, DeviceCounts, Io};
 use crate::loader::Symbols;
 use crate::machine::{Console, Input, Machine};
 use crate::memory::Memory;
@@ -72,6 +72,8 @@ pub struct Outcome {
     pub report: Option<String>,
     /// Bytes that the guest wrote to its console.
     pub console_bytes: u64,
+    /// What each device has done.
+    pub devices: Vec<DeviceCounts>,
 }
 
 /// Types at the console of a running virtual machine; clones type at the same one.
@@ -94,6 +96,11 @@ enum Keys {
 pub struct Interrupter(Arc<VmFd>);
 
 impl Interrupter {
+    /// That of a virtual machine.
+    pub(crate) fn of(fd: &Arc<VmFd>) -> Self {
+        Self(Arc::clone(fd))
+    }
+
     /// Raise a vector on the local APIC of the first processor. False while that is off.
     pub fn raise(&self, vector: Vector) -> bool {
         let msi = kvm_msi {
@@ -120,6 +127,16 @@ impl Keyboard {
             interrupter.raise(vector);
         }
         taken
+    }
+}
+
+/// Create a virtual machine, also where the thread is interrupted meanwhile.
+fn create_vm(kvm: &Kvm) -> Result<VmFd, kvm_ioctls::Error> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            other => return other,
+        }
     }
 }
 
@@ -169,7 +186,7 @@ impl Vm {
     /// [`HostError`], for the host's and the configuration's part.
     pub fn new(config: Config, out: Box<dyn Write + Send>) -> Result<Self, HostError> {
         let kvm = open_kvm_at(&config.kvm_node)?;
-        let fd = kvm.create_vm().map_err(HostError::create("VM"))?;
+        let fd = create_vm(&kvm).map_err(HostError::create("VM"))?;
         let memory = Memory::new(config.memory_bytes, config.mode)?;
         memory.register(&fd)?;
         split_irqchip(&fd)?;
@@ -186,7 +203,8 @@ impl Vm {
             tsc_khz,
             apic_timer_hz: apic_timer_hz(&fd),
         };
-        let io = Io::attach(&fd, &memory, &config.devices)?;
+        let fd = Arc::new(fd);
+        let io = Io::attach(&fd, &memory, &config.devices, config.wiring)?;
         let line = config.command_line.clone() + &io.command_line();
         let start = boot::load(&memory, &config, &line, &installed, facts)?;
 
@@ -251,7 +269,7 @@ impl Vm {
         let input = Input::default();
         Ok(Self {
             vcpu,
-            fd: Arc::new(fd),
+            fd,
             shared,
             machine: Machine::new(Console::new(out, input.clone())),
             ports: Ports::default(),
@@ -351,6 +369,7 @@ impl Vm {
             stats,
             report,
             console_bytes: self.machine.console.written(),
+            devices: self.io.end(),
         })
     }
 
@@ -406,10 +425,19 @@ fn probe(
     let arrive = layout::PAD_PAGE + layout::PAD_SYSCALL;
     let mask = processor::syscall_mask(KvmKind::Software);
     processor::set_syscall(vcpu, mask, (arrive, arrive))?;
-    match vcpu.run().map_err(&fail)? {
-        VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _) => {}
-        other => {
-            let what = format!("unexpected exit {other:?} from the probe");
+    // What devices began may interrupt the thread, as io_uring does.
+    let exit = loop {
+        match vcpu.run() {
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {}
+            Err(error) => return Err(fail(error)),
+            Ok(VcpuExit::MmioWrite(layout::DOORBELL_PHYS, _)) => break None,
+            Ok(other) => break Some(format!("{other:?}")),
+        }
+    };
+    match exit {
+        None => {}
+        Some(other) => {
+            let what = format!("unexpected exit {other} from the probe");
             return Err(HostError::Kvm {
                 what: "probe the kind of KVM",
                 source: std::io::Error::other(what),

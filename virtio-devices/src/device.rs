@@ -116,12 +116,15 @@ pub struct Served {
     pub interrupt: bool,
     /// Requests are left, beyond what one step may take: call again, after other events.
     pub again: bool,
+    /// Bytes of payload that this process copied.
+    pub copied: u64,
 }
 
 impl std::ops::BitOrAssign for Served {
     fn bitor_assign(&mut self, other: Served) {
         self.interrupt |= other.interrupt;
         self.again |= other.again;
+        self.copied += other.copied;
     }
 }
 

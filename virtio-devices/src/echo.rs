@@ -136,7 +136,7 @@ impl DataPath for EchoPath {
         let _ = self.event.read();
         Ok(Served {
             interrupt: true,
-            again: false,
+            ..Served::default()
         })
     }
 }

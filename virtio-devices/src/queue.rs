@@ -23,6 +23,8 @@ pub struct VirtQueue {
     is_indirect_allowed: bool,
     /// The used index that the driver was last told of, or did not want to be told of.
     told: u16,
+    /// Bytes that were copied since a step last told.
+    copied: u64,
 }
 
 impl VirtQueue {
@@ -39,6 +41,7 @@ impl VirtQueue {
             ring,
             memory,
             told: 0,
+            copied: 0,
             is_indirect_allowed: features & feature::INDIRECT_DESC != 0,
         }
     }
@@ -175,8 +178,26 @@ impl VirtQueue {
                 break false;
             }
         };
+        self.served(has_used, again)
+    }
+
+    /// What a step comes to that gave requests back or not, and left some or not.
+    ///
+    /// # Errors
+    /// As [`VirtQueue::needs_interrupt`].
+    pub fn served(&mut self, has_used: bool, again: bool) -> Result<Served, DeviceError> {
         let interrupt = has_used && self.needs_interrupt()?;
-        Ok(Served { interrupt, again })
+        let copied = std::mem::take(&mut self.copied);
+        Ok(Served {
+            interrupt,
+            again,
+            copied,
+        })
+    }
+
+    /// Bytes of payload were copied by this process; the next [`VirtQueue::served`] tells.
+    pub fn copied(&mut self, bytes: u64) {
+        self.copied = self.copied.saturating_add(bytes);
     }
 
     /// Ask for no doorbells while requests are taken.

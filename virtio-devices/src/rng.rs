@@ -65,6 +65,7 @@ impl DataPath for RngPath {
             }
             // MOST is far below a u32.
             let written = fill(memory, &chain.writable)? as u32;
+            ring.copied(written.into());
             ring.push_used(chain.head, written)?;
             Ok(true)
         })

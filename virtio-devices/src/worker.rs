@@ -13,7 +13,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::device::{DataPath, DeviceError, Served};
-use crate::transport::shared::Shared;
+use crate::transport::shared::{Counted, Shared};
 
 /// What the transport asks of a worker.
 enum Command {
@@ -43,6 +43,7 @@ impl Worker {
         let mut run = Run {
             epoll: Epoll::new()?,
             wake: wake.try_clone()?,
+            own_rings: vec![0; doorbells.len()],
             doorbells: doorbells.collect::<io::Result<_>>()?,
             fds: path
                 .fds()
@@ -61,6 +62,7 @@ impl Worker {
                 if catch_unwind(AssertUnwindSafe(|| run.run())).is_err() {
                     std::process::abort();
                 }
+                run.shared.count(Counted::CpuNs, cpu_ns());
             })?;
         Ok(Worker {
             commands,
@@ -94,6 +96,13 @@ impl Drop for Worker {
     }
 }
 
+/// This thread's time on a processor, in nanoseconds.
+fn cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (seconds, ns) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    seconds * 1_000_000_000 + ns
+}
+
 /// The token of `wake`; doorbells have their queue's index, other descriptors theirs from [`FDS`].
 const WAKE: u64 = u64::MAX;
 const FDS: u64 = 1 << 32;
@@ -103,6 +112,8 @@ struct Run {
     epoll: Epoll,
     wake: EventFd,
     doorbells: Vec<EventFd>,
+    /// How often this thread rang each itself, since it was last read.
+    own_rings: Vec<u64>,
     /// The device's descriptors, with what is waited for.
     fds: Vec<(RawFd, EventSet)>,
     commands: Receiver<Command>,
@@ -158,7 +169,10 @@ impl Run {
     fn doorbell_rang(&mut self, queue: usize) -> bool {
         if let Some(doorbell) = self.doorbells.get(queue) {
             // Empty when a reset took the rings away: then there is nothing to take, either.
-            let _ = doorbell.read();
+            let rings = doorbell.read().unwrap_or(0);
+            let own = self.own_rings.get_mut(queue).map(std::mem::take);
+            let rings = rings.saturating_sub(own.unwrap_or(0));
+            self.shared.count(Counted::Doorbells, rings);
         }
         self.step(Some(queue), |path| path.notify(queue));
         false
@@ -222,6 +236,9 @@ impl Run {
         if served.interrupt {
             self.shared.used();
         }
+        if served.copied > 0 {
+            self.shared.count(Counted::Copied, served.copied);
+        }
         if served.again {
             self.ring_again(queue);
         }
@@ -232,16 +249,12 @@ impl Run {
     }
 
     /// Come back to queues after the events that wait already.
-    fn ring_again(&self, queue: Option<usize>) {
+    fn ring_again(&mut self, queue: Option<usize>) {
         let is_meant = |index: usize| queue.is_none_or(|queue| queue == index);
-        for (_, doorbell) in self
-            .doorbells
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| is_meant(*index))
-        {
+        let places = self.doorbells.iter().zip(&mut self.own_rings).enumerate();
+        for (_, (doorbell, own)) in places.filter(|(index, _)| is_meant(*index)) {
             // A full counter rings already.
-            let _ = doorbell.write(1);
+            *own += u64::from(doorbell.write(1).is_ok());
         }
     }
 

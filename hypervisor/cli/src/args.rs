@@ -89,8 +89,10 @@ Examples:
   paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout
 
 Words of --disk: `ro`, the guest may not write; `direct`, past the host's page cache (O_DIRECT);
-`engine=auto|io_uring|sync`, how the host is asked for I/O; `queues=1` to `queues=8`. A disk that is
-written is locked: a second virtual machine is refused.
+`engine=auto|io_uring|threads|sync`, how the host is asked for I/O; `queues=1` to `queues=8`;
+`format=raw|qcow2` (by default qcow2 where the name ends so); `backing=FILE` for each file that an image
+is based on, which is never opened otherwise; `snapshot`, so that writes are gone with the machine. A
+disk that is written is locked: a second virtual machine is refused.
 Words of --net: `mac=02:fc:00:00:00:01`; `mtu=1500`, which the carrier must take.
 A comma inside a name is written twice.";
 
@@ -125,7 +127,7 @@ pub struct Run {
     /// A file that the guest finds in its memory as its initial ramdisk
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Attach a disk, /dev/vda the first: a raw image, and words behind commas (see below)
+    /// Attach a disk, /dev/vda the first: a raw or qcow2 image, and words behind commas (see below)
     #[arg(long = "disk", value_name = "FILE[,WORD..]", value_parser = devices::disk)]
     pub disks: Vec<Disk>,
     /// Attach a source of random numbers
@@ -165,6 +167,7 @@ Figures are of this host alone; ratios are taken inside one run. Leave the host 
 
 Examples:
   paravane bench --quick                          a first look, in seconds
+  paravane bench io --quick                       devices instead of instructions
   paravane bench --json > today.json              steady figures, for a machine
   paravane bench --write-baseline base.json       remember this platform's counts and ratios
   paravane bench --check base.json --counts-only  what exits and calls moved: no times, so it suits CI";
@@ -181,7 +184,11 @@ Exit status:
 /// Options of `bench`.
 #[derive(Debug, Group)]
 #[command(group = ArgGroup::new("baseline").args(["check", "write_baseline"]))]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    /// What to measure; without it: privileged operations and the lives of machines.
+    #[command(subcommand)]
+    pub what: Option<BenchWhat>,
     /// Fewer repetitions: seconds instead of minutes, and a wider spread
     #[arg(long)]
     pub quick: bool,
@@ -200,6 +207,39 @@ pub struct Bench {
     /// With --check or --write-baseline: counts alone, which no busy host disturbs
     #[arg(long, requires = "baseline")]
     pub counts_only: bool,
+}
+
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// Measure input and output: each device in each mode, beside a loop on the host
+    #[command(after_help = BENCH_IO_EXAMPLES)]
+    Io(BenchIo),
+}
+
+const BENCH_IO_EXAMPLES: &str = "\
+Files of some hundred MiB are made in /dev/shm and in --dir, and removed. All data is checked. The exit
+status is 0 where everything was measured, whatever the goals say.
+
+Examples:
+  paravane bench io --quick                       the main figures, in a minute
+  paravane bench io --dir /mnt/nvme --json        another disk, for a machine";
+
+/// Options of `bench io`.
+#[derive(Debug, Group)]
+pub struct BenchIo {
+    /// Fewer cases and repetitions
+    #[arg(long)]
+    pub quick: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// A directory on the disk to measure [default: that for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The smallest run that passes through everything; its figures say nothing
+    #[arg(long, hide = true)]
+    pub smoke: bool,
 }
 
 const AUDIT_EXAMPLES: &str = "\

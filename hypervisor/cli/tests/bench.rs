@@ -47,3 +47,42 @@ fn the_floor_says_its_byte_and_nothing_else() {
     let ran = paravane(&["floor-vm"]).expect(0);
     assert_eq!(ran.out, "P");
 }
+
+#[test]
+fn input_and_output_is_measured_in_each_mode_and_beside_the_host() {
+    if !has_kvm() {
+        return;
+    }
+    let report = paravane(&["bench", "io", "--quick", "--smoke", "--json"])
+        .expect(0)
+        .json();
+    let rows = report["rows"].as_array().expect("rows");
+    for (mode, device) in [
+        ("host", "loop"),
+        ("pv", "virtio-blk"),
+        ("patch", "virtio-blk"),
+        ("trap", "virtio-blk"),
+        ("hvm", "virtio-blk"),
+        ("pv", "doorbell exits"),
+    ] {
+        let is_it = |row: &&serde_json::Value| row["mode"] == mode && row["device"] == device;
+        let row = rows.iter().find(is_it).expect("the row is there");
+        let found = &row["found"];
+        assert!(found["ns"]["median"].as_f64().expect("a time") > 0.0);
+        assert_eq!(found["copied"], 0.0, "{mode} {device}");
+        let exits = found["exits"].as_f64().expect("a count");
+        let is_exiting = device == "doorbell exits" || matches!(mode, "trap" | "patch");
+        assert_eq!(exits > 0.0, is_exiting, "{mode} {device}: {exits}");
+    }
+    let goals = report["goals"].as_array().expect("goals");
+    assert!(
+        goals.iter().all(|goal| goal["value"].is_number()),
+        "{goals:?}"
+    );
+    let text = paravane(&["bench", "io", "--smoke", "--quick"])
+        .expect(0)
+        .out;
+    assert!(text.contains("pv virtio-blk") && text.contains("of the host loop's requests"));
+    let nowhere = paravane(&["bench", "io", "--dir", "/nonexistent"]).expect(125);
+    assert!(nowhere.err.contains("--dir"), "{}", nowhere.err);
+}

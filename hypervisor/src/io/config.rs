@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use virtio_devices::balloon;
-use virtio_devices::blk::{Block, DiskOptions, FileDisk};
+use virtio_devices::blk::{Block, BlockBackend, DiskError, DiskOptions, FileDisk, ImageDisk};
 use virtio_devices::rng::Rng;
 
 use super::console::{Console, Kept};
 use super::net::Net;
 use crate::memory::{Memory, Spare};
 
-pub use virtio_devices::blk::EngineKind as Engine;
+pub use virtio_devices::blk::{EngineKind as Engine, Format};
 
 /// The size of a page, in bytes.
 const PAGE: u64 = 4096;
@@ -31,6 +31,27 @@ pub enum Device {
     Console(Console),
     /// virtio-balloon: how much of its memory the guest is asked to give up, in bytes.
     Balloon(u64),
+}
+
+/// How virtio devices are connected; other than by default only to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wiring {
+    /// Whether VIRTIO_F_EVENT_IDX is offered.
+    pub event_idx: bool,
+    /// Whether a doorbell is an ioeventfd, rather than an exit to this process.
+    pub ioeventfd: bool,
+    /// Whether an interrupt is an irqfd, rather than an ioctl of the device's thread.
+    pub irqfd: bool,
+}
+
+impl Default for Wiring {
+    fn default() -> Self {
+        Self {
+            event_idx: true,
+            ioeventfd: true,
+            irqfd: true,
+        }
+    }
 }
 
 /// An open device, and what goes with it.
@@ -65,6 +86,12 @@ pub struct Disk {
     pub engine: Engine,
     /// How many queues take requests: 1 to 8.
     pub queues: u16,
+    /// How the file holds the disk.
+    pub format: Format,
+    /// The files that an image is based on, the topmost first.
+    pub backing: Vec<PathBuf>,
+    /// Whether writes go to a layer that is gone with the machine.
+    pub snapshot: bool,
 }
 
 impl Device {
@@ -79,13 +106,8 @@ impl Device {
     ) -> Result<Opened, Box<dyn Error + Send + Sync>> {
         Ok(match self {
             Self::Disk(disk) => {
-                let options = DiskOptions {
-                    is_read_only: disk.read_only,
-                    is_direct: disk.direct,
-                    engine: disk.engine,
-                };
-                let file = FileDisk::open(&disk.path, options)?;
-                Opened::of(Block::new(Box::new(file), &disk.id(), disk.queues))
+                let backend = disk.open()?;
+                Opened::of(Block::new(backend, &disk.id(), disk.queues))
             }
             Self::Rng => Opened::of(Rng),
             Self::Net(net) => Opened::of(net.open(number)?),
@@ -124,7 +146,37 @@ impl Disk {
             direct: false,
             engine: Engine::Auto,
             queues: 1,
+            format: Format::Auto,
+            backing: Vec::new(),
+            snapshot: false,
         }
+    }
+
+    /// What is behind the device.
+    ///
+    /// # Errors
+    /// [`DiskError`], with the file's name and the mend.
+    pub(crate) fn open(&self) -> Result<Box<dyn BlockBackend>, DiskError> {
+        let options = DiskOptions {
+            is_read_only: self.read_only,
+            is_direct: self.direct,
+            engine: self.engine,
+        };
+        let (path, backing) = (&self.path, self.backing.as_slice());
+        if self.snapshot {
+            let disk = ImageDisk::snapshot(path, self.format, backing, options)?;
+            return Ok(Box::new(disk));
+        }
+        Ok(match self.format.of(path)? {
+            Format::Qcow2 => Box::new(ImageDisk::open(path, backing, options)?),
+            Format::Auto | Format::Raw => match backing {
+                [] => Box::new(FileDisk::open(path, options)?),
+                [named, ..] => {
+                    let (path, named) = (path.clone(), named.clone());
+                    return Err(DiskError::NoBacking { path, named });
+                }
+            },
+        })
     }
 
     /// What the guest is told as its name: the file's.

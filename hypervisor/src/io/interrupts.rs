@@ -1,5 +1,8 @@
 //! Interrupts of devices: an eventfd each, which KVM turns into a vector at the local APIC.
 
+use std::sync::Arc;
+
+use hypercall_abi::Vector;
 use hypercall_abi::layout::{APIC_PHYS, DEVICE_VECTORS};
 use kvm_bindings::{
     KVM_IRQ_ROUTING_MSI, KvmIrqRouting, kvm_irq_routing_entry, kvm_irq_routing_entry__bindgen_ty_1,
@@ -10,6 +13,7 @@ use virtio_devices::transport::Interrupt;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::error::HostError;
+use crate::vm::Interrupter;
 
 /// The first number that is not a pin of the I/O APIC, which a split interrupt controller keeps for one.
 const FIRST_GSI: u32 = 24;
@@ -41,13 +45,38 @@ pub fn route(fd: &VmFd, devices: usize) -> Result<(), HostError> {
     fd.set_gsi_routing(&routing).map_err(fail)
 }
 
+/// The interrupt of the device with a number.
+pub fn connect(
+    fd: &Arc<VmFd>,
+    device: usize,
+    vector: u8,
+    is_irqfd: bool,
+) -> Result<Arc<dyn Interrupt>, HostError> {
+    match Vector::new(vector).filter(|_| !is_irqfd) {
+        Some(vector) => Ok(Arc::new(Injected(Interrupter::of(fd), vector))),
+        None => Ok(Arc::new(IrqFd::new(fd, device)?)),
+    }
+}
+
+/// A device's interrupt as an ioctl of this process, to compare an irqfd with.
+#[derive(Debug)]
+struct Injected(Interrupter, Vector);
+
+impl Interrupt for Injected {
+    fn signal(&self) {
+        // Not delivered while the local APIC is off, as an irqfd's.
+        let Self(interrupter, vector) = self;
+        interrupter.raise(*vector);
+    }
+}
+
 /// A device's interrupt.
 #[derive(Debug)]
-pub struct IrqFd(EventFd);
+struct IrqFd(EventFd);
 
 impl IrqFd {
     /// That of the device with a number.
-    pub fn new(fd: &VmFd, device: usize) -> Result<Self, HostError> {
+    fn new(fd: &VmFd, device: usize) -> Result<Self, HostError> {
         let event = EventFd::new(EFD_NONBLOCK).map_err(|source| HostError::Kvm {
             what: "make an eventfd for a device's interrupt",
             source,

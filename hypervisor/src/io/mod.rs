@@ -23,13 +23,16 @@ use std::sync::Arc;
 
 use hypercall_abi::layout::{DEVICE_VECTORS, DEVICES_PHYS};
 use kvm_ioctls::{IoEventAddress, VmFd};
-use virtio_devices::transport::mmio::{MmioTransport, QUEUE_NOTIFY};
+use serde::Serialize;
+use virtio_devices::device::feature;
+use virtio_devices::transport::Counts;
+use virtio_devices::transport::mmio::{MmioTransport, QUEUE_NOTIFY, STATUS};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::HostError;
 use crate::memory::Memory;
 
-pub use config::{Device, Disk, Engine};
+pub use config::{Device, Disk, Engine, Format, Wiring};
 pub use console::Console;
 pub use net::{DEFAULT_MTU, Net, NetCarrier};
 pub use virtio_devices::balloon::Handle as BalloonHandle;
@@ -43,6 +46,33 @@ const WINDOW: u64 = 4096;
 pub struct Io {
     /// By their place: the first one's registers are at `DEVICES_PHYS`.
     devices: Vec<Attached>,
+}
+
+/// What a device has done in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DeviceCounts {
+    /// The device.
+    pub name: String,
+    /// Stores of the driver's to the device's doorbells.
+    pub doorbells: u64,
+    /// Interrupts to the driver.
+    pub interrupts: u64,
+    /// Bytes of payload that this process copied.
+    pub copied: u64,
+    /// Time on a processor of the device's own thread, in nanoseconds.
+    pub cpu_ns: u64,
+}
+
+impl DeviceCounts {
+    fn of(name: &str, counts: Counts) -> Self {
+        Self {
+            name: name.to_owned(),
+            doorbells: counts.doorbells,
+            interrupts: counts.interrupts,
+            copied: counts.copied,
+            cpu_ns: counts.cpu_ns,
+        }
+    }
 }
 
 /// A device in its place.
@@ -72,7 +102,12 @@ impl Io {
     /// # Errors
     /// [`HostError::Device`], with the device's name and the mend; [`HostError::Devices`] for too many;
     /// [`HostError::Kvm`].
-    pub fn attach(fd: &VmFd, memory: &Memory, devices: &[Device]) -> Result<Self, HostError> {
+    pub fn attach(
+        fd: &Arc<VmFd>,
+        memory: &Memory,
+        devices: &[Device],
+        wiring: Wiring,
+    ) -> Result<Self, HostError> {
         let limit = DEVICE_VECTORS.count();
         if devices.len() > limit {
             return Err(HostError::Devices {
@@ -88,13 +123,17 @@ impl Io {
                 device: name.clone(),
                 source,
             };
-            let interrupt = interrupts::IrqFd::new(fd, number)?;
+            let interrupt = interrupts::connect(fd, number, vector, wiring.irqfd)?;
             // There are 14 at most.
             let opened = device.open(number as u8, memory).map_err(fail)?;
-            let transport = MmioTransport::new(opened.model, memory.dma(), Arc::new(interrupt))
+            let mut transport = MmioTransport::new(opened.model, memory.dma(), interrupt)
                 .map_err(|error| fail(Box::new(error)))?;
+            if !wiring.event_idx {
+                transport.withhold(feature::EVENT_IDX);
+            }
             let base = DEVICES_PHYS + number as u64 * WINDOW;
-            for (queue, doorbell) in transport.doorbells().iter().enumerate() {
+            let doorbells = transport.doorbells().iter().enumerate();
+            for (queue, doorbell) in doorbells.filter(|_| wiring.ioeventfd) {
                 register(fd, base, queue, doorbell)?;
             }
             attached.push(Attached {
@@ -107,6 +146,16 @@ impl Io {
             });
         }
         Ok(Self { devices: attached })
+    }
+
+    /// End the devices, once their I/O has ended; what each has done.
+    pub fn end(&mut self) -> Vec<DeviceCounts> {
+        let devices = self.devices.iter_mut();
+        let counts = devices.map(|device| {
+            device.transport.write(STATUS, &[0; 4]);
+            DeviceCounts::of(&device.name, device.transport.counts())
+        });
+        counts.collect()
     }
 
     /// Devices that people cannot find without being told, each with where it is.

@@ -8,6 +8,7 @@ use driver_api::{BlockError, BlockInfo, Dma, ID_BYTES, Operation, Request, SECTO
 
 use netstack::hash::Fnv;
 
+use super::disk_bench::{self, Bench};
 use super::{Command, CommandError};
 use crate::dev::block::{self, Finished};
 use crate::dev::{self, Disk, DmaMemory, NamedDisk};
@@ -15,7 +16,8 @@ use crate::text::words;
 use crate::{irq, print, println};
 
 const USAGE: &str = "disk [NAME read SECTOR COUNT | NAME write SECTOR COUNT SEED | \
-                     NAME verify SECTOR COUNT SEED | NAME flush | NAME id]";
+                     NAME verify SECTOR COUNT SEED | NAME flush | NAME id | \
+                     NAME bench read|write|sread|swrite BYTES DEPTH COUNT SEED]";
 
 /// Sectors of a request.
 const CHUNK: u32 = 16;
@@ -24,7 +26,7 @@ const WINDOW: u64 = 32;
 
 pub const COMMANDS: &[Command] = &[Command {
     name: "disk",
-    args: "[NAME read|write|verify|flush|id ..]",
+    args: "[NAME read|write|verify|flush|id|bench ..]",
     about: "list disks, or move their sectors",
     run: disk,
 }];
@@ -37,6 +39,7 @@ enum Task {
     Verify(Sectors, u64),
     Flush,
     Id,
+    Bench(Bench),
 }
 
 /// Adjacent sectors, at least one.
@@ -54,13 +57,15 @@ fn disk(args: &str) -> Result<(), CommandError<'_>> {
     let task = parse(task).ok_or(CommandError::Usage(USAGE))?;
     let mut disks = dev::disks().into_iter();
     let disk = disks.find(|disk| disk.name == *name);
-    let disk = disk.ok_or(CommandError::NoDevice)?.disk;
+    let named = disk.ok_or(CommandError::NoDevice)?;
+    let disk = &named.disk;
     match task {
-        Task::Read(sectors) => read(&disk, sectors),
-        Task::Write(sectors, seed) => write(&disk, sectors, seed),
-        Task::Verify(sectors, seed) => verify(&disk, sectors, seed),
-        Task::Flush => flush(&disk),
-        Task::Id => id(&disk),
+        Task::Read(sectors) => read(disk, sectors),
+        Task::Write(sectors, seed) => write(disk, sectors, seed),
+        Task::Verify(sectors, seed) => verify(disk, sectors, seed),
+        Task::Flush => flush(disk),
+        Task::Id => id(disk),
+        Task::Bench(bench) => disk_bench::run(&named, bench),
     }
 }
 
@@ -75,6 +80,7 @@ fn parse(words: &[&str]) -> Option<Task> {
         ["verify", first, count, seed] => Task::Verify(sectors(first, count)?, seed.parse().ok()?),
         ["flush"] => Task::Flush,
         ["id"] => Task::Id,
+        ["bench", ref words @ ..] => Task::Bench(Bench::parse(words)?),
         _ => return None,
     })
 }
@@ -242,7 +248,7 @@ fn pattern(sector: u64, seed: u64) -> [u8; SECTOR_SIZE] {
 }
 
 /// The finalizer of SplitMix64: every bit of the result depends on every bit of the argument.
-fn mix(value: u64) -> u64 {
+pub(super) fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

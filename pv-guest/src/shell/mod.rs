@@ -3,6 +3,7 @@
 mod basic;
 mod device;
 mod disk;
+mod disk_bench;
 mod fault;
 mod info;
 mod lookup;

@@ -77,9 +77,8 @@ impl BlockPath {
         let (Some(ring), Some(requests)) = (ring, self.requests.get_mut(queue)) else {
             return Ok(Served::default());
         };
-        let interrupt = requests.reap(ring)? && ring.needs_interrupt()?;
-        let again = false;
-        Ok(Served { interrupt, again })
+        let has_used = requests.reap(ring)?;
+        ring.served(has_used, false)
     }
 }
 

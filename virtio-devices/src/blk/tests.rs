@@ -10,7 +10,7 @@ use super::*;
 use crate::device::feature;
 use crate::driver::{Driver, INDIRECT, WRITE, describe_at};
 
-pub const KINDS: [EngineKind; 2] = [EngineKind::Sync, EngineKind::IoUring];
+pub const KINDS: [EngineKind; 3] = [EngineKind::Sync, EngineKind::Threads, EngineKind::IoUring];
 pub const SECTORS: u64 = 2048;
 /// Where a test's header, status and data are.
 const HEADER: u64 = 0x10_0000;

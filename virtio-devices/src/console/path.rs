@@ -100,6 +100,7 @@ impl ConsolePath {
             };
             let written = copy_to(memory, &way.chain.writable, bytes);
             way.has_chain = false;
+            queue.copied(written as u64);
             // A piece is far below a u32.
             queue.push_used(way.chain.head, written as u32)?;
             Ok(Progress::GaveBack)
@@ -120,6 +121,7 @@ impl ConsolePath {
                 let Some(written) = way.end.write(bytes) else {
                     return Ok(Progress::Waits);
                 };
+                queue.copied(written as u64);
                 // A piece is far below a u32.
                 drop_front(&mut way.chain.readable, written as u32);
             }
@@ -163,8 +165,7 @@ fn step(
             }
         }
     }
-    let interrupt = has_used && queue.needs_interrupt()?;
-    Ok(Served { interrupt, again })
+    queue.served(has_used, again)
 }
 
 impl DataPath for ConsolePath {

@@ -156,9 +156,7 @@ fn step(
     while count < STEP && frame(queue)? {
         count += 1;
     }
-    let interrupt = count > 0 && queue.needs_interrupt()?;
-    let again = count == STEP;
-    Ok(Served { interrupt, again })
+    queue.served(count > 0, count == STEP)
 }
 
 impl DataPath for NetPath {

@@ -123,6 +123,7 @@ impl Receive {
             return Ok(Received::NoBuffer);
         }
         copy_to_after(&self.memory, &self.buffers, 0, &self.held);
+        queue.copied(len as u64);
         self.held.clear();
         self.deliver(queue, len).map(|()| Received::Frame)
     }

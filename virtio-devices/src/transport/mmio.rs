@@ -28,7 +28,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::Interrupt;
 use super::setup::{QueueSetup, set_high, set_low};
-use super::shared::Shared;
+use super::shared::{Counts, Shared};
 use crate::device::{Activation, Device, feature};
 use crate::queue::VirtQueue;
 use crate::worker::Worker;
@@ -39,6 +39,9 @@ pub const MMIO_SIZE: u64 = 0x1000;
 pub const CONFIG: u64 = register::VIRTIO_MMIO_CONFIG as u64;
 /// Where a doorbell is rung, by a 32-bit write of the queue's index.
 pub const QUEUE_NOTIFY: u64 = register::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
+
+/// Where the device status is: 0 resets the device.
+pub const STATUS: u64 = register::VIRTIO_MMIO_STATUS as u64;
 
 /// "virt", little-endian.
 const MAGIC: u32 = 0x7472_6976;
@@ -70,6 +73,8 @@ pub struct MmioTransport {
     device_features_select: u32,
     driver_features_select: u32,
     driver_features: u64,
+    /// Features that are not offered, though the device has them.
+    withheld: u64,
     /// Why the driver cannot have what it set up.
     refused: Option<String>,
     worker: Option<Worker>,
@@ -103,9 +108,19 @@ impl MmioTransport {
             device_features_select: 0,
             driver_features_select: 0,
             driver_features: 0,
+            withheld: 0,
             refused: None,
             worker: None,
         })
+    }
+
+    /// Do not offer features that the device has, to compare with and without. Before any driver.
+    pub fn withhold(&mut self, features: u64) {
+        self.withheld = features;
+    }
+
+    fn offered(&self) -> u64 {
+        self.device.features() & !self.withheld
     }
 
     /// One eventfd a queue: an ioeventfd at [`QUEUE_NOTIFY`], 4 bytes, with the queue's index as its
@@ -125,6 +140,12 @@ impl MmioTransport {
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         self.shared.reason()
+    }
+
+    /// What the device has done since it was made.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.shared.counts()
     }
 
     /// A read of the window. Every width and alignment is defined: see the module.
@@ -159,7 +180,7 @@ impl MmioTransport {
             register::VIRTIO_MMIO_DEVICE_ID => self.device.device_type(),
             register::VIRTIO_MMIO_VENDOR_ID => VENDOR,
             register::VIRTIO_MMIO_DEVICE_FEATURES => {
-                half(self.device.features(), self.device_features_select)
+                half(self.offered(), self.device_features_select)
             }
             register::VIRTIO_MMIO_QUEUE_NUM_MAX => queue.map_or(0, |queue| queue.max().into()),
             register::VIRTIO_MMIO_QUEUE_READY => queue.map_or(0, |queue| queue.is_ready.into()),
@@ -305,7 +326,7 @@ impl MmioTransport {
 
     /// Whether the driver's choice is a subset of the offer, with VERSION_1 (2.2, 6.1).
     fn has_legal_features(&self) -> bool {
-        let extra = self.driver_features & !self.device.features();
+        let extra = self.driver_features & !self.offered();
         extra == 0 && self.driver_features & feature::VERSION_1 != 0 && self.refused.is_none()
     }
 

@@ -5,6 +5,7 @@ mod setup;
 pub(crate) mod shared;
 
 pub use mmio::MmioTransport;
+pub use shared::Counts;
 
 /// The line from a device to the guest: an irqfd, or whatever a VMM has.
 pub trait Interrupt: Send + Sync {

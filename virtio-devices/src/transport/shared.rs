@@ -1,7 +1,7 @@
 //! What a transport and its worker share: device status, interrupt status, the interrupt itself.
 //! Called by both. Never knows queues or devices.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use virtio_bindings::virtio_config::{VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_NEEDS_RESET};
@@ -20,6 +20,29 @@ pub(crate) struct Shared {
     /// Why the device needs a reset.
     fault: Mutex<Option<String>>,
     line: Arc<dyn Interrupt>,
+    counts: [AtomicU64; 4],
+}
+
+/// What a device has done since it was made; resets do not change that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Stores to QueueNotify.
+    pub doorbells: u64,
+    /// Interrupts to the driver.
+    pub interrupts: u64,
+    /// Bytes of payload that this process copied, instead of having the kernel move them between
+    /// guest memory and what is behind the device.
+    pub copied: u64,
+    /// Time on a processor of workers that have ended, in nanoseconds.
+    pub cpu_ns: u64,
+}
+
+/// The places of counts.
+pub(crate) enum Counted {
+    Doorbells,
+    Interrupts,
+    Copied,
+    CpuNs,
 }
 
 impl Shared {
@@ -30,6 +53,7 @@ impl Shared {
             generation: AtomicU32::new(0),
             fault: Mutex::new(None),
             line,
+            counts: Default::default(),
         })
     }
 
@@ -101,7 +125,27 @@ impl Shared {
     /// The cause first, then the interrupt: its handler reads the cause.
     fn interrupt(&self, cause: u32) {
         self.pending.fetch_or(cause, Ordering::SeqCst);
+        self.count(Counted::Interrupts, 1);
         self.line.signal();
+    }
+
+    /// Count something.
+    pub fn count(&self, what: Counted, more: u64) {
+        if let Some(count) = self.counts.get(what as usize) {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> Counts {
+        let [doorbells, interrupts, copied, cpu_ns] = &self.counts;
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counts {
+            doorbells: get(doorbells),
+            interrupts: get(interrupts),
+            copied: get(copied),
+            cpu_ns: get(cpu_ns),
+        }
     }
 
     /// A poisoned lock holds a whole value all the same.

@@ -1,7 +1,7 @@
 //! Devices as the command line and a machine file say them: a name or `key=value` first, and words
 //! behind commas. A comma inside a value is written twice.
 
-use hypervisor::io::{Console, DEFAULT_MTU, Disk, Engine, MAX_QUEUES, Net, NetCarrier};
+use hypervisor::io::{Console, DEFAULT_MTU, Disk, Engine, Format, MAX_QUEUES, Net, NetCarrier};
 
 use super::values;
 
@@ -28,8 +28,9 @@ impl Words {
 
 /// A disk: a file's name, and words.
 pub fn disk(text: &str) -> Result<Disk, String> {
-    const HELP: &str = "use ro, direct, engine=auto, engine=io_uring, engine=sync or queues=1 to \
-        queues=8, such as my.img,ro,direct";
+    const HELP: &str = "use ro, direct, snapshot, format=raw, format=qcow2, backing=FILE, \
+        engine=auto, engine=io_uring, engine=threads, engine=sync, or queues=1 to queues=8, such as \
+        my.img,ro,direct";
     let mut words = Words::of(text);
     let path = words.0.next().unwrap_or_default();
     if path.is_empty() {
@@ -46,6 +47,12 @@ pub fn disk(text: &str) -> Result<Disk, String> {
             },
             ("engine", Some("auto")) => disk.engine = Engine::Auto,
             ("engine", Some("io_uring")) => disk.engine = Engine::IoUring,
+            ("engine", Some("threads")) => disk.engine = Engine::Threads,
+            ("snapshot", None) => disk.snapshot = true,
+            ("format", Some("auto")) => disk.format = Format::Auto,
+            ("format", Some("raw")) => disk.format = Format::Raw,
+            ("format", Some("qcow2")) => disk.format = Format::Qcow2,
+            ("backing", Some(path)) if !path.is_empty() => disk.backing.push(path.into()),
             ("engine", Some("sync")) => disk.engine = Engine::Sync,
             _ => return Err(no_word(&key, value, "a disk", HELP)),
         }
@@ -79,9 +86,10 @@ pub fn net(text: &str) -> Result<Net, String> {
 
 /// A station's address: six bytes in hexadecimal.
 fn mac(text: &str) -> Result<[u8; 6], String> {
-    let bytes = text.split(':').map(|byte| match byte.len() {
-        2 => u8::from_str_radix(byte, 16).ok(),
-        _ => None,
+    let bytes = text.split(':').map(|byte| {
+        let is_plain = byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let byte = is_plain.then_some(byte)?;
+        u8::from_str_radix(byte, 16).ok()
     });
     let bytes: Option<Vec<u8>> = bytes.collect();
     let address: Option<[u8; 6]> = bytes.and_then(|bytes| bytes.try_into().ok());
@@ -153,6 +161,9 @@ mod tests {
         let all = disk("a,,b,ro,direct,engine=sync,queues=4").expect("a disk");
         assert_eq!(all.path.to_str(), Some("a,b"));
         assert!(all.read_only && all.direct && all.engine == Engine::Sync && all.queues == 4);
+        let image = disk("a.img,format=qcow2,backing=b,backing=c,snapshot").expect("a disk");
+        assert!(image.format == Format::Qcow2 && image.snapshot);
+        assert_eq!(image.backing, ["b", "c"].map(std::path::PathBuf::from));
         assert_eq!(disk("a=b").expect("a disk").path.to_str(), Some("a=b"));
         assert!(disk(",ro").is_err_and(|error| error.contains("name the disk's file")));
         for wrong in [

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use comfy_table::Table;
 use hypercall_abi::Mode;
-use hypervisor::io::Console;
+use hypervisor::io::{Console, DeviceCounts};
 use hypervisor::monitor::gates::KvmKind;
 use hypervisor::stats::{Count, Stats};
 use hypervisor::{Config, Device, End, StopReason, doctor};
@@ -141,6 +141,7 @@ struct Report<'a> {
     run_ns: u64,
     console_bytes: u64,
     stats: &'a Stats,
+    devices: &'a [DeviceCounts],
 }
 
 impl<'a> Report<'a> {
@@ -166,6 +167,7 @@ impl<'a> Report<'a> {
             run_ns: u64::try_from(ran.took.as_nanos()).unwrap_or(u64::MAX),
             console_bytes: ran.outcome.console_bytes,
             stats: &ran.outcome.stats,
+            devices: &ran.outcome.devices,
         }
     }
 
@@ -184,6 +186,19 @@ impl<'a> Report<'a> {
             self.stats.total_exits(),
         );
         let mut table = output::table(&["what", "count", "total us", "mean us"], WIDTH);
+        for device in self.devices {
+            let cpu_us = device.cpu_ns as f64 / 1e3;
+            for (what, count) in [
+                ("doorbells", device.doorbells),
+                ("interrupts", device.interrupts),
+                ("bytes copied", device.copied),
+            ] {
+                let name = format!("{what} of {}", device.name);
+                table.add_row([name, count.to_string(), String::new(), String::new()]);
+            }
+            let name = format!("thread of {}", device.name);
+            table.add_row([name, String::new(), format!("{cpu_us:.1}"), String::new()]);
+        }
         let stats = [("exit", &self.stats.exits), ("call", &self.stats.calls)];
         for (kind, counts) in stats {
             add_counts(&mut table, kind, counts);
