@@ -5,6 +5,7 @@ mod device;
 mod disk;
 mod disk_bench;
 mod fault;
+mod hvc;
 mod info;
 mod lookup;
 mod net;
@@ -14,7 +15,7 @@ mod stream;
 
 use core::fmt;
 
-use driver_api::{BlockError, RandomError};
+use driver_api::{BlockError, ConsoleError, RandomError};
 use netstack::NetFail;
 use netstack::http::HttpError;
 
@@ -40,6 +41,8 @@ pub enum CommandError<'a> {
     NoMemory,
     /// A disk did not do it.
     Disk(BlockError),
+    /// A console did not do it.
+    Console(ConsoleError),
     /// A source of randomness did not do it.
     Random(RandomError),
     /// The network did not do it.
@@ -64,6 +67,7 @@ impl fmt::Display for CommandError<'_> {
             }
             Self::NoMemory => f.write_str("no memory is left"),
             Self::Disk(error) => write!(f, "{error}"),
+            Self::Console(error) => write!(f, "{error}"),
             Self::Random(error) => write!(f, "{error}"),
             Self::Net(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "{error}"),
@@ -189,6 +193,9 @@ mod tests {
             "disk vda write 0 1",
             "disk vda verify 0 1 x",
             "disk vda flush 1",
+            "hvc write",
+            "hvc echo 0",
+            "hvc read 1",
             "net eth0",
             "net dhcp now",
             "net static",
@@ -224,6 +231,8 @@ mod tests {
             "disk vda flush",
             "disk vdc verify 0 1 7",
             "random 8",
+            "hvc write a",
+            "hvc hvc1 echo 1",
             "net dhcp",
             "net eth1 static 10.0.2.15/24",
         ] {
