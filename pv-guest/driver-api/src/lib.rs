@@ -3,7 +3,8 @@
 //!
 //! - [`Env`]: what a driver may ask for: memory that a device reaches ([`Dma`]), registers
 //!   ([`Mmio`]), interrupts in two halves ([`Halves`]), a [`Lock`], [`Waiters`], and a log;
-//! - the classes, one trait each: [`BlockDevice`], [`ConsoleDevice`], [`NetDevice`], [`RandomSource`].
+//! - the classes, one trait each: [`BalloonDevice`], [`BlockDevice`], [`ConsoleDevice`], [`NetDevice`],
+//!   [`RandomSource`].
 //!
 //! Everything here is safe to call, so a driver forbids `unsafe_code` and can be hosted built in, as
 //! a module, or as a user's process: its host alone vouches for memory and registers.
@@ -12,12 +13,14 @@
 
 extern crate alloc;
 
+mod balloon;
 mod block;
 mod console;
 mod env;
 mod net;
 mod random;
 
+pub use balloon::{BALLOON_PAGE, BalloonClient, BalloonDevice, BalloonError, PageRun};
 pub use block::{BlockDevice, BlockError, BlockInfo, Completion, Operation, Refused, Request};
 pub use block::{ID_BYTES, SECTOR_SIZE};
 pub use console::{ConsoleDevice, ConsoleError};

@@ -4,11 +4,13 @@
 //! - `raw`: memory and registers for drivers, the one unsafe room of it;
 //! - `env`: the kernel as a driver's environment, for drivers that are built in;
 //! - `tree`: every device with its bus, class and parent;
-//! - `block`: requests to a disk, for callers that sleep until they are complete.
+//! - `block`: requests to a disk, for callers that sleep until they are complete;
+//! - `balloon`: which memory the host gets, and when it comes back.
 //!
 //! Called by `boot`, which names the command line, and by the shell. A kernel without a device on
 //! its command line does nothing here.
 
+pub mod balloon;
 pub mod block;
 mod env;
 mod place;
@@ -116,6 +118,13 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
             let about = format!("{} KiB, {rights}", info.sectors / 2);
             let name = keep(disk, place.vector);
             add_child(bus, name, Class::Block, "virtio-blk", about, features);
+        }
+        wire::ID_BALLOON => {
+            let device = virtio_balloon::Balloon::new(KernelEnv, transport, place.vector)?;
+            let features = names(device.features(), virtio_balloon::FEATURES);
+            balloon::start(device)?;
+            let (name, about) = ("balloon".into(), String::new());
+            add_child(bus, name, Class::Memory, "virtio-balloon", about, features);
         }
         wire::ID_CONSOLE => {
             let console = virtio_console::Console::new(KernelEnv, transport, place.vector)?;

@@ -31,6 +31,8 @@ pub enum Class {
     Block,
     /// Frames.
     Net,
+    /// Memory that comes and goes.
+    Memory,
     /// Random bytes.
     Random,
 }

@@ -78,6 +78,7 @@ fn class_name(class: Class) -> &'static str {
         Class::Timer => "timer",
         Class::Block => "block",
         Class::Net => "net",
+        Class::Memory => "memory",
         Class::Random => "random",
     }
 }

@@ -51,6 +51,8 @@ pub enum CommandError<'a> {
     Http(HttpError),
     /// A server of HTTP does not give it out.
     Status(u16),
+    /// It did not happen for as long as the command waits.
+    TimedOut,
     /// What came back is not what was sent.
     Differs,
 }
@@ -72,6 +74,7 @@ impl fmt::Display for CommandError<'_> {
             Self::Net(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "{error}"),
             Self::Status(status) => write!(f, "the server answered with status {status}"),
+            Self::TimedOut => f.write_str("timed out"),
             Self::Differs => f.write_str("what came back is not what was sent"),
         }
     }
@@ -193,6 +196,10 @@ mod tests {
             "disk vda write 0 1",
             "disk vda verify 0 1 x",
             "disk vda flush 1",
+            "balloon x",
+            "mem used",
+            "mem use 0",
+            "mem use x",
             "hvc write",
             "hvc echo 0",
             "hvc read 1",
@@ -231,6 +238,7 @@ mod tests {
             "disk vda flush",
             "disk vdc verify 0 1 7",
             "random 8",
+            "balloon",
             "hvc write a",
             "hvc hvc1 echo 1",
             "net dhcp",
