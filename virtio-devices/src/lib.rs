@@ -19,6 +19,7 @@ pub mod queue;
 pub mod raw_io;
 pub mod rng;
 pub mod transport;
+pub mod vsock;
 pub mod worker;
 
 #[cfg(test)]

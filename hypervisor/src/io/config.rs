@@ -29,8 +29,20 @@ pub enum Device {
     Net(Net),
     /// virtio-console.
     Console(Console),
+    /// virtio-vsock.
+    Vsock(Vsock),
     /// virtio-balloon: how much of its memory the guest is asked to give up, in bytes.
     Balloon(u64),
+}
+
+/// Sockets between host and guest, by Firecracker's convention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vsock {
+    /// The guest's context id: 3 to 0xffff_fffe.
+    pub cid: u64,
+    /// The Unix socket for connections to the guest. Those of the guest to port N go to the socket of
+    /// this name with `_N` behind it.
+    pub path: PathBuf,
 }
 
 /// How virtio devices are connected; other than by default only to compare.
@@ -119,6 +131,9 @@ impl Device {
                     ..Opened::of(console.device)
                 }
             }
+            Self::Vsock(vsock) => {
+                Opened::of(virtio_devices::vsock::Vsock::new(vsock.cid, &vsock.path)?)
+            }
             Self::Balloon(bytes) => {
                 let most = memory.ram_bytes();
                 if *bytes > most {
@@ -180,7 +195,7 @@ impl Disk {
     }
 
     /// What the guest is told as its name: the file's.
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
@@ -193,6 +208,7 @@ impl fmt::Display for Device {
             Self::Rng => f.write_str("the source of random numbers"),
             Self::Net(net) => net.fmt(f),
             Self::Console(console) => console.fmt(f),
+            Self::Vsock(vsock) => write!(f, "the sockets at {}", vsock.path.display()),
             Self::Balloon(_) => f.write_str("the balloon"),
         }
     }

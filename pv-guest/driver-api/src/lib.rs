@@ -3,6 +3,7 @@
 //!
 //! - [`Env`]: what a driver may ask for: memory that a device reaches ([`Dma`]), registers
 //!   ([`Mmio`]), interrupts in two halves ([`Halves`]), a [`Lock`], [`Waiters`], and a log;
+//! - [`PortEnv`]: an environment with [`Ports`], for the devices of a PC;
 //! - the classes, one trait each: [`BalloonDevice`], [`BlockDevice`], [`ConsoleDevice`], [`NetDevice`],
 //!   [`RandomSource`].
 //!
@@ -18,6 +19,7 @@ mod block;
 mod console;
 mod env;
 mod net;
+mod ports;
 mod random;
 
 pub use balloon::{BALLOON_PAGE, BalloonClient, BalloonDevice, BalloonError, PageRun};
@@ -27,4 +29,5 @@ pub use console::{ConsoleDevice, ConsoleError};
 pub use env::{Dma, Env, EnvError, Halves, Lock, Mmio, Waiters};
 pub use net::{ETHERNET_HEADER, NetClient, NetCounts, NetDevice, NetError, NetInfo, NetOffloads};
 pub use net::{PartialChecksum, ReceivedFrame, Segments, SendOptions};
+pub use ports::{PortEnv, Ports};
 pub use random::{RandomError, RandomSource};

@@ -1,6 +1,7 @@
 //! Devices: found on the command line, given to their drivers, kept in a tree and by class.
 //!
 //! - `place`: what the command line says of a device;
+//! - `isa`: the devices that a PC has, and `lines`, their pins;
 //! - `raw`: memory and registers for drivers, the one unsafe room of it;
 //! - `env`: the kernel as a driver's environment, for drivers that are built in;
 //! - `tree`: every device with its bus, class and parent;
@@ -13,13 +14,15 @@
 pub mod balloon;
 pub mod block;
 mod env;
+mod isa;
+mod lines;
 mod place;
 #[allow(unsafe_code)]
 mod raw;
 mod tree;
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -27,7 +30,7 @@ use driver_api::{BlockDevice, ConsoleDevice, Env, NetDevice, RandomSource};
 use virtio::{Transport, VirtioError, wire};
 
 pub use env::{KernelEnv, KernelLock, KernelWaiters};
-pub use place::Place;
+pub use place::{Named, Place};
 pub use raw::{DmaMemory, Registers};
 pub use tree::{Bus, Class, Device, DeviceId, State, for_each_device};
 
@@ -46,7 +49,7 @@ pub type Console = Arc<dyn ConsoleDevice>;
 /// A disk by its name.
 #[derive(Clone)]
 pub struct NamedDisk {
-    /// `vda`, `vdb` and so on, in the order of the command line.
+    /// `vda`, `vdb`, `hda` and so on, in the order of the command line.
     pub name: String,
     /// The vector of its interrupts.
     pub vector: u8,
@@ -77,7 +80,8 @@ pub fn random() -> Option<Arc<dyn RandomSource>> {
 pub fn find(command_line: &str) {
     for place in place::places(command_line).take(DEVICES_MOST) {
         match place {
-            Ok(place) => set_up(&place),
+            Ok(Named::Virtio(place)) => set_up(&place),
+            Ok(Named::Isa(place)) => isa::set_up(&place),
             Err(word) => println!("kernel: {word} names no device"),
         }
     }
@@ -85,23 +89,20 @@ pub fn find(command_line: &str) {
 
 /// Put a device and what is behind it into the tree, and give it to its driver.
 fn set_up(place: &Place) {
+    let name = format!("virtio-mmio@{:x}", place.base);
     let bus = tree::add(Device {
-        name: format!("virtio-mmio@{:x}", place.base),
-        bus: Bus::Platform,
-        class: Class::Bus,
-        parent: None,
         driver: Some("virtio-mmio"),
         vector: Some(place.vector),
-        about: String::new(),
-        features: Vec::new(),
-        state: State::Bound,
+        ..tree::plain(name, Class::Bus, None)
     });
     match bind(place, bus) {
         // DeviceID 0 says that nothing is there (virtio 1.3, 4.2.3.1.1).
         Ok(()) | Err(VirtioError::OtherDevice(0)) => {}
         Err(error) => {
             println!("kernel: the device at {:#x}: {error}", place.base);
-            tree::set_state(bus, State::Failed(error));
+            tree::update(bus, |device| {
+                device.state = State::Failed(error.to_string())
+            });
         }
     }
 }
@@ -116,7 +117,7 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
             let info = disk.info();
             let rights = ["read-write", "read-only"][usize::from(info.is_read_only)];
             let about = format!("{} KiB, {rights}", info.sectors / 2);
-            let name = keep(disk, place.vector);
+            let name = keep_as("vd", disk, place.vector);
             add_child(bus, name, Class::Block, "virtio-blk", about, features);
         }
         wire::ID_BALLOON => {
@@ -155,13 +156,15 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
     Ok(())
 }
 
-/// Let everybody use a disk, and return its name.
-fn keep(disk: Disk, vector: u8) -> String {
+/// Let everybody use a disk, and return its name: the kind, and a letter of those of its kind.
+fn keep_as(kind: &str, disk: Disk, vector: u8) -> String {
     let mut disks = DISKS.lock();
+    let same = disks.iter().filter(|disk| disk.name.starts_with(kind));
+    let count = same.count();
     // There are fewer devices than letters, see `DEVICES_MOST`, unless nothing else is attached.
-    let name = match u8::try_from(disks.len()) {
-        Ok(number) if number < 26 => format!("vd{}", char::from(b'a' + number)),
-        _ => format!("vd{}", disks.len()),
+    let name = match u8::try_from(count) {
+        Ok(number) if number < 26 => format!("{kind}{}", char::from(b'a' + number)),
+        _ => format!("{kind}{count}"),
     };
     disks.push(NamedDisk {
         name: name.clone(),
@@ -180,15 +183,11 @@ fn add_child(
     features: Vec<&'static str>,
 ) {
     tree::add(Device {
-        name,
         bus: Bus::VirtioMmio,
-        class,
-        parent: Some(bus),
         driver: Some(driver),
-        vector: None,
         about,
         features,
-        state: State::Bound,
+        ..tree::plain(name, class, Some(bus))
     });
 }
 

@@ -1,7 +1,8 @@
 //! The guest's network, in each mode: over a tap in a namespace of the test's own, where the host is the
-//! host's kernel; and over a socket, where it is a thread of the test's.
+//! host's kernel; over a socket, where it is a thread of the test's; and over the user-mode network.
 
 mod host;
+mod user;
 mod wire;
 
 use std::io::{Read, Write};

@@ -1,7 +1,10 @@
 //! Devices as the command line and a machine file say them: a name or `key=value` first, and words
 //! behind commas. A comma inside a value is written twice.
 
-use hypervisor::io::{Console, DEFAULT_MTU, Disk, Engine, Format, MAX_QUEUES, Net, NetCarrier};
+use hypervisor::io::{
+    Console, DEFAULT_MTU, Disk, Engine, Format, Forward, MAX_QUEUES, Net, NetCarrier, UserNetwork,
+    Vsock,
+};
 
 use super::values;
 
@@ -62,8 +65,9 @@ pub fn disk(text: &str) -> Result<Disk, String> {
 
 /// A network device: what carries its frames, and words.
 pub fn net(text: &str) -> Result<Net, String> {
-    const FIRST: &str = "say first what carries the frames: tap=NAME or socket=PATH";
-    const HELP: &str = "use mac=02:fc:00:00:00:01 or mtu=1500";
+    const FIRST: &str = "say first what carries the frames: user, tap=NAME or socket=PATH";
+    const HELP: &str = "use mac=02:fc:00:00:00:01 or mtu=1500; behind user also restrict, or \
+        hostfwd=tcp:127.0.0.1:8080-:80";
     let mut words = Words::of(text);
     let carrier = match words.next() {
         Some((key, Some(value))) if !value.is_empty() => match key.as_str() {
@@ -71,10 +75,26 @@ pub fn net(text: &str) -> Result<Net, String> {
             "socket" => NetCarrier::Socket(value.into()),
             _ => return Err(FIRST.to_owned()),
         },
+        Some((key, None)) if key == "user" => NetCarrier::User(UserNetwork::default()),
         _ => return Err(FIRST.to_owned()),
     };
     let mut net = Net::new(carrier);
     while let Some((key, value)) = words.next() {
+        if let NetCarrier::User(network) = &mut net.carrier {
+            match (key.as_str(), value.as_deref()) {
+                ("restrict", None) => {
+                    network.is_restricted = true;
+                    continue;
+                }
+                ("hostfwd", Some(text)) => {
+                    let forward = text.parse::<Forward>();
+                    let forward = forward.map_err(|error| error.to_string())?;
+                    network.forwards.push(forward);
+                    continue;
+                }
+                _ => {}
+            }
+        }
         match (key.as_str(), value.as_deref()) {
             ("mac", Some(text)) => net.mac = Some(mac(text)?),
             ("mtu", Some(text)) => net.mtu = mtu(text)?,
@@ -82,6 +102,22 @@ pub fn net(text: &str) -> Result<Net, String> {
         }
     }
     Ok(net)
+}
+
+/// Sockets between host and guest: the guest's context id, and a path.
+pub fn vsock(text: &str) -> Result<Vsock, String> {
+    const HELP: &str =
+        "use the guest's context id, 3 or more, and a path, such as 3,uds=/tmp/guest.vsock";
+    let mut words = Words::of(text);
+    let cid = words.next().and_then(|(cid, _)| cid.parse().ok());
+    let cid = cid.filter(|cid| (3..=0xffff_fffe).contains(cid));
+    match (cid, words.next(), words.next()) {
+        (Some(cid), Some((key, Some(path))), None) if key == "uds" && !path.is_empty() => {
+            let path = path.into();
+            Ok(Vsock { cid, path })
+        }
+        _ => Err(HELP.to_owned()),
+    }
 }
 
 /// A station's address: six bytes in hexadecimal.
@@ -186,6 +222,12 @@ mod tests {
         assert_eq!(all.carrier, NetCarrier::Socket("/run/a,b".into()));
         assert_eq!(all.mac, Some([2, 0xfc, 0, 0, 0, 0x7f]));
         assert_eq!(all.mtu, 9000);
+        let user = net("user,hostfwd=tcp:127.0.0.1:8080-:80,restrict,hostfwd=udp::53-:53");
+        let NetCarrier::User(user) = user.expect("a device").carrier else {
+            panic!("it is this process");
+        };
+        assert!(user.is_restricted && user.forwards.len() == 2);
+        assert!(net("user,hostfwd=tcp:80").is_err() && net("tap=a,restrict").is_err());
         for wrong in ["", "tap", "tap=", "bridge=br0"] {
             assert!(
                 net(wrong).is_err_and(|error| error.contains("say first")),
@@ -221,6 +263,26 @@ mod tests {
             );
         }
         assert!(console("pty,fast").is_err());
+    }
+
+    #[test]
+    fn sockets_have_an_id_and_a_path() {
+        let good = vsock("3,uds=/tmp/a,,b").expect("sockets");
+        assert_eq!((good.cid, good.path.to_str()), (3, Some("/tmp/a,b")));
+        for wrong in [
+            "",
+            "3",
+            "2,uds=a",
+            "4294967295,uds=a",
+            "3,uds=",
+            "3,uds=a,b",
+            "3,path=a",
+        ] {
+            assert!(
+                vsock(wrong).is_err_and(|error| error.contains("context id")),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]
