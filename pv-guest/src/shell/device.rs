@@ -81,6 +81,7 @@ fn class_name(class: Class) -> &'static str {
         Class::Interrupts => "irq",
         Class::Block => "block",
         Class::Net => "net",
+        Class::Memory => "memory",
         Class::Random => "random",
     }
 }

@@ -5,6 +5,7 @@ mod device;
 mod disk;
 mod disk_bench;
 mod fault;
+mod hvc;
 mod info;
 mod lookup;
 mod net;
@@ -14,7 +15,7 @@ mod stream;
 
 use core::fmt;
 
-use driver_api::{BlockError, RandomError};
+use driver_api::{BlockError, ConsoleError, RandomError};
 use netstack::NetFail;
 use netstack::http::HttpError;
 
@@ -40,6 +41,8 @@ pub enum CommandError<'a> {
     NoMemory,
     /// A disk did not do it.
     Disk(BlockError),
+    /// A console did not do it.
+    Console(ConsoleError),
     /// A source of randomness did not do it.
     Random(RandomError),
     /// The network did not do it.
@@ -48,6 +51,8 @@ pub enum CommandError<'a> {
     Http(HttpError),
     /// A server of HTTP does not give it out.
     Status(u16),
+    /// It did not happen for as long as the command waits.
+    TimedOut,
     /// What came back is not what was sent.
     Differs,
 }
@@ -64,10 +69,12 @@ impl fmt::Display for CommandError<'_> {
             }
             Self::NoMemory => f.write_str("no memory is left"),
             Self::Disk(error) => write!(f, "{error}"),
+            Self::Console(error) => write!(f, "{error}"),
             Self::Random(error) => write!(f, "{error}"),
             Self::Net(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "{error}"),
             Self::Status(status) => write!(f, "the server answered with status {status}"),
+            Self::TimedOut => f.write_str("timed out"),
             Self::Differs => f.write_str("what came back is not what was sent"),
         }
     }
@@ -189,6 +196,13 @@ mod tests {
             "disk vda write 0 1",
             "disk vda verify 0 1 x",
             "disk vda flush 1",
+            "balloon x",
+            "mem used",
+            "mem use 0",
+            "mem use x",
+            "hvc write",
+            "hvc echo 0",
+            "hvc read 1",
             "net eth0",
             "net dhcp now",
             "net static",
@@ -224,6 +238,9 @@ mod tests {
             "disk vda flush",
             "disk vdc verify 0 1 7",
             "random 8",
+            "balloon",
+            "hvc write a",
+            "hvc hvc1 echo 1",
             "net dhcp",
             "net eth1 static 10.0.2.15/24",
         ] {
