@@ -419,7 +419,8 @@ impl Target for Images {
         file.set_len(0).map_err(failed)?;
         io::Seek::rewind(file).map_err(failed)?;
         file.write_all(&bytes).map_err(failed)?;
-        let expected = self.guest.refill();
+        let mut expected = Vec::new();
+        self.guest.refill(&mut expected);
         self.use_it(&mut rng, tally)?;
         self.check(&expected)
     }
@@ -439,7 +440,8 @@ impl Images {
     /// Memory behind the buffers that were used is as it was, and the file is no giant.
     fn check(&self, expected: &[u8]) -> Result<(), String> {
         let place = |at| layout::place(at).unwrap_or(expected.len());
-        let is = self.guest.copy();
+        let mut is = Vec::new();
+        self.guest.copy(&mut is);
         let (from, to) = (
             place(BUFFERS[0].start + 2 * u64::from(MOST)),
             expected.len(),

@@ -244,17 +244,7 @@ impl<'a> Driver<'a> {
         let Queue { rings, available } = self.queue(queue)?;
         wait(
             &format!("the end of a known request of queue {queue}"),
-            || {
-                if let Some(why) = self.transport.fault() {
-                    return Err(format!(
-                        "the device needs a reset after a known request: {why}"
-                    ));
-                }
-                let used = self
-                    .memory
-                    .load::<u16>(GuestAddress(rings.used + 2), Ordering::SeqCst);
-                Ok(used.is_ok_and(|used| used == available))
-            },
+            || self.is_back(queue),
         )?;
         wait(
             &format!("the interrupt for a known request of queue {queue}"),
@@ -277,6 +267,22 @@ impl<'a> Driver<'a> {
                 "a used element is {other:?} and should be that of descriptor 0"
             )),
         }
+    }
+
+    /// Whether the last request of a queue is back.
+    ///
+    /// # Errors
+    /// The device wants a reset.
+    pub fn is_back(&self, queue: usize) -> Result<bool, String> {
+        let Queue { rings, available } = self.queue(queue)?;
+        if let Some(why) = self.transport.fault() {
+            return Err(format!(
+                "the device needs a reset after a known request: {why}"
+            ));
+        }
+        let at = GuestAddress(rings.used + 2);
+        let used = self.memory.load::<u16>(at, Ordering::SeqCst);
+        Ok(used.is_ok_and(|used| used == available))
     }
 
     fn queue(&self, queue: usize) -> Result<Queue, String> {

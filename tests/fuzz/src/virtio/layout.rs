@@ -131,39 +131,35 @@ impl Guest {
         })
     }
 
-    /// Make it look as before any driver, and return a copy of that, one range behind the other.
+    /// Make it look as before any driver, and fill a copy of that, one range behind the other.
     ///
     /// # Panics
     /// When memory is not where it is.
-    #[must_use]
-    pub fn refill(&self) -> Vec<u8> {
+    pub fn refill(&self, copy: &mut Vec<u8>) {
         let mut rest = self.pristine.as_slice();
         for range in MEMORY {
             let (part, others) = rest.split_at((range.end - range.start) as usize);
-            self.memory
-                .write_slice(part, GuestAddress(range.start))
-                .expect("memory is there");
+            let written = self.memory.write_slice(part, GuestAddress(range.start));
+            written.expect("memory is there");
             rest = others;
         }
-        self.pristine.clone()
+        copy.clear();
+        copy.extend_from_slice(&self.pristine);
     }
 
-    /// A copy of it, one range behind the other.
+    /// Fill a copy of it, one range behind the other.
     ///
     /// # Panics
     /// When memory is not where it is.
-    #[must_use]
-    pub fn copy(&self) -> Vec<u8> {
-        let mut all = vec![0; self.pristine.len()];
-        let mut rest = all.as_mut_slice();
+    pub fn copy(&self, copy: &mut Vec<u8>) {
+        copy.resize(self.pristine.len(), 0);
+        let mut rest = copy.as_mut_slice();
         for range in MEMORY {
             let (part, others) = rest.split_at_mut((range.end - range.start) as usize);
-            self.memory
-                .read_slice(part, GuestAddress(range.start))
-                .expect("memory is there");
+            let read = self.memory.read_slice(part, GuestAddress(range.start));
+            read.expect("memory is there");
             rest = others;
         }
-        all
     }
 }
 
@@ -227,8 +223,10 @@ mod tests {
     #[test]
     fn places_are_addresses() {
         let guest = Guest::new().expect("memory");
-        let copy = guest.refill();
-        assert_eq!(copy, guest.copy());
+        let (mut copy, mut found) = (Vec::new(), Vec::new());
+        guest.refill(&mut copy);
+        guest.copy(&mut found);
+        assert_eq!(copy, found);
         for at in [0, 0x1000, SEAM, 0xb_ffff, 0x10_0000, FAR.start, FAR.end - 1] {
             let there = place(at).expect("memory");
             assert_eq!((address(there), copy[there]), (Some(at), fill(at)));

@@ -1,10 +1,10 @@
 //! What a plan lets a device do: which bytes of memory it may write. Worked out from the plan alone, so
 //! that a device which oversteps is caught whatever it says of itself.
 //!
-//! A descriptor may be seen while it is rewritten: its address, from one store, with the length and flags
-//! of another. Each pair counts. Tables that are where tables belong are known to the byte; a plan that
-//! has the device look for descriptors elsewhere, or write over them, is not exact, and then only memory
-//! that no driver can name is compared.
+//! A descriptor may be seen between any two stores to it: x86 reads its 16 aligned bytes at once. One that
+//! the second thread stores to may be any address with any length. Tables that are where tables belong are
+//! known to the byte; a plan that has the device look for descriptors elsewhere, or write over them, is not
+//! exact, and then only memory that no driver can name is compared.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,11 +21,38 @@ const LARGEST: u16 = 1024;
 /// addresses that are none.
 const NOTHING: Range<u64> = 0..0x1000;
 
-/// A descriptor slot: the addresses, and the lengths with flags, that were ever stored there.
+/// A descriptor slot: what it was after each store, as an address and a length with flags.
 #[derive(Default)]
 struct Slot {
-    addresses: Vec<u64>,
-    rests: Vec<u64>,
+    states: Vec<(u64, u64)>,
+    is_scribbled: bool,
+}
+
+impl Slot {
+    fn stored(&mut self, at: u64, value: u64) {
+        // At first there is an address that is none, with a length that is none.
+        let (address, rest) = self.states.last().copied().unwrap_or((u64::MAX, 0));
+        self.states.push(match at % SLOT {
+            0 => (value, rest),
+            _ => (address, value),
+        });
+    }
+
+    /// Each address with each length that it may be seen with.
+    fn descriptors(&self) -> Vec<(u64, u64)> {
+        let mut all = self.states.clone();
+        if self.is_scribbled {
+            let rests = || self.states.iter().map(|(_, rest)| *rest);
+            let pairs = self
+                .states
+                .iter()
+                .flat_map(|(at, _)| rests().map(move |rest| (*at, rest)));
+            all = pairs.collect();
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }
 
 /// See the module.
@@ -66,6 +93,9 @@ impl Ledger {
         for store in &plan.scribbles {
             let (at, bytes) = store.parts();
             ledger.scribbled.push(at..at + bytes.len() as u64);
+            if let Some(slot) = slots.get_mut(&(at / SLOT * SLOT)) {
+                slot.is_scribbled = true;
+            }
         }
         slots.values().for_each(|slot| ledger.described(slot));
         ledger.registers(plan);
@@ -78,11 +108,10 @@ impl Ledger {
         let range = at..at + bytes.len() as u64;
         match store {
             Store::Word { at, value } if TABLES.contains(at) => {
-                let slot = slots.entry(at / SLOT * SLOT).or_default();
-                match at % SLOT {
-                    0 => slot.addresses.push(*value),
-                    _ => slot.rests.push(*value),
-                }
+                slots
+                    .entry(at / SLOT * SLOT)
+                    .or_default()
+                    .stored(*at, *value);
             }
             Store::Word { at, value } if HEADERS.contains(at) => self.headers.push((*at, *value)),
             // Whoever stores anything else there makes descriptors that are not counted.
@@ -94,26 +123,24 @@ impl Ledger {
         }
     }
 
-    /// Take a descriptor in, as whatever it ever was.
+    /// Take a descriptor in, as all that it ever was.
     fn described(&mut self, slot: &Slot) {
         let mut longest = 0;
-        for rest in &slot.rests {
-            let (len, flags) = (*rest & 0xffff_ffff, (*rest >> 32) as u32);
-            for at in &slot.addresses {
-                let range = *at..at.saturating_add(len);
-                if flags & VRING_DESC_F_INDIRECT != 0 {
-                    // A table that starts nowhere has no descriptor.
-                    let is_known = TABLES.start <= range.start && range.end <= TABLES.end;
-                    let is_known = is_known && at.is_multiple_of(SLOT);
-                    self.has_other_tables |= !is_known && layout::place(*at).is_some();
-                } else if !layout::is_memory(*at, len) {
-                    // Refused as a whole.
-                } else if flags & VRING_DESC_F_WRITE != 0 {
-                    self.writable.push(range);
-                } else {
-                    longest = longest.max(len);
-                    self.readable.push(range);
-                }
+        for (at, rest) in slot.descriptors() {
+            let (len, flags) = (rest & 0xffff_ffff, (rest >> 32) as u32);
+            let range = at..at.saturating_add(len);
+            if flags & VRING_DESC_F_INDIRECT != 0 {
+                // A table that starts nowhere has no descriptor.
+                let is_known = TABLES.start <= range.start && range.end <= TABLES.end;
+                let is_known = is_known && at.is_multiple_of(SLOT);
+                self.has_other_tables |= !is_known && layout::place(at).is_some();
+            } else if !layout::is_memory(at, len) {
+                // Refused as a whole.
+            } else if flags & VRING_DESC_F_WRITE != 0 {
+                self.writable.push(range);
+            } else {
+                longest = longest.max(len);
+                self.readable.push(range);
             }
         }
         self.most_read += longest;
@@ -168,9 +195,9 @@ impl Ledger {
     }
 
     /// The first byte that a device changed and may not have, of what was and what is, one range behind
-    /// the other.
+    /// the other. Of what was, bytes that may change are taken over from what is.
     #[must_use]
-    pub fn first_wrong(&self, mut was: Vec<u8>, is: &[u8]) -> Option<u64> {
+    pub fn first_wrong(&self, was: &mut [u8], is: &[u8]) -> Option<u64> {
         let mut forgive =
             |start: usize, end: usize| was[start..end].copy_from_slice(&is[start..end]);
         for range in self
@@ -259,10 +286,11 @@ mod tests {
     /// What a device that changes this byte is caught at.
     fn caught(words: &[(u64, u64)], at: u64) -> Option<u64> {
         let guest = Guest::new().expect("memory");
-        let was = guest.refill();
+        let mut was = Vec::new();
+        guest.refill(&mut was);
         let mut is = was.clone();
         is[layout::place(at).expect("memory")] ^= 1;
-        Ledger::of(&plan(words)).first_wrong(was, &is)
+        Ledger::of(&plan(words)).first_wrong(&mut was, &is)
     }
 
     #[test]
@@ -293,12 +321,32 @@ mod tests {
         let buffer = BUFFERS[0].start;
         let words = [
             (0x1000, buffer),
-            (0x1008, 16),
-            (0x1000, buffer + 64),
             (0x1008, WRITE | 8),
+            (0x1000, buffer + 64),
+            (0x1008, 16),
         ];
         assert_eq!(caught(&words, buffer + 7), None);
         assert_eq!(caught(&words, buffer + 8), Some(buffer + 8));
+        // Between two stores.
+        assert_eq!(caught(&words, buffer + 64 + 7), None);
+        let words = [
+            (0x1000, buffer),
+            (0x1008, WRITE | 8),
+            (0x1008, 0),
+            (0x1000, buffer + 64),
+            (0x1008, 16),
+        ];
+        assert_eq!(caught(&words, buffer + 64 + 7), Some(buffer + 64 + 7));
+        let mut scribbled = plan(&words);
+        scribbled.scribbles.push(Store::Word {
+            at: 0x1008,
+            value: 16,
+        });
+        assert!(
+            Ledger::of(&scribbled)
+                .writable
+                .contains(&(buffer + 64..buffer + 72))
+        );
     }
 
     #[test]

@@ -18,8 +18,8 @@ const ROUNDS: u32 = 5;
 const REQUESTS: u32 = 8;
 /// The most stores of the second thread.
 const SCRIBBLES: usize = 40;
-/// Outcomes that a driver must have done nothing wrong for.
-const LEGAL: u32 = 5;
+/// How much more often a wild driver does something wrong.
+const WILDER: u32 = 3;
 
 /// A piece of memory in a request.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +157,7 @@ impl<'a> Maker<'a> {
         match self.mood {
             Mood::Legal => false,
             Mood::Bent => self.rng.once_in(times),
-            Mood::Wild => self.rng.once_in((times / LEGAL).max(2)),
+            Mood::Wild => self.rng.once_in((times / WILDER).max(2)),
         }
     }
 
@@ -174,13 +174,16 @@ impl<'a> Maker<'a> {
             for _ in 0..1 + self.rng.u32(..REQUESTS) {
                 let queue = self.rng.usize(..self.lanes.len());
                 self.request(subject, queue);
+                if self.rng.once_in(4) {
+                    self.ring_bells();
+                }
             }
             self.round_ends();
         }
         if self.rng.bool() {
             self.settle();
         }
-        let all = self.awaited(|_| true);
+        let all = self.awaited();
         self.ops.push(Op::Count(all));
         if !self.errs(6) {
             self.register(register::VIRTIO_MMIO_STATUS, 0);
@@ -197,9 +200,9 @@ impl<'a> Maker<'a> {
     }
 
     fn set_up_lane(&mut self, queue: usize) {
-        let (is_at_end, is_used) = (self.rng.once_in(12), !self.rng.once_in(16));
+        let (is_at_end, is_used) = (self.rng.once_in(40), !self.rng.once_in(16));
         let shift = if self.rng.once_in(3) {
-            self.rng.u32(..6)
+            self.rng.u32(..8)
         } else {
             0
         };
@@ -221,12 +224,12 @@ impl<'a> Maker<'a> {
             .filter(|(_, lane)| lane.is_used)
     }
 
-    fn awaited(&self, is_meant: impl Fn(&Lane) -> bool) -> Vec<Awaited> {
-        let lanes = self.used_lanes().filter(|(_, lane)| is_meant(lane));
-        let awaited = lanes.map(|(queue, lane)| Awaited {
+    fn awaited(&self) -> Vec<Awaited> {
+        let awaited = self.used_lanes().map(|(queue, lane)| Awaited {
             queue,
             used: lane.rings.used,
             index: lane.available,
+            is_certain: lane.finishes,
         });
         awaited.collect()
     }
@@ -263,7 +266,7 @@ impl<'a> Maker<'a> {
         if self.mood == Mood::Legal {
             self.ring_bells();
         }
-        let queues = self.awaited(|lane| lane.finishes);
+        let queues = self.awaited();
         self.ops.push(Op::Settle(queues));
         for lane in self.lanes.iter_mut().filter(|lane| lane.finishes) {
             lane.free = 0;
@@ -290,7 +293,10 @@ impl<'a> Maker<'a> {
             if !finishes && !self.errs(4) {
                 return;
             }
-            self.settle();
+            // Or else descriptors that are in flight change, and more are than there are.
+            if !self.errs(9) {
+                self.settle();
+            }
             if let Some(lane) = self.lanes.get_mut(queue) {
                 lane.free = 0;
             }
@@ -329,7 +335,7 @@ impl<'a> Maker<'a> {
                 flags,
                 next,
             };
-            if self.errs(20) {
+            if self.errs(100) {
                 raw = self.bend(raw, first, index);
             }
             self.write_descriptor(table, index, raw);
@@ -352,7 +358,7 @@ impl<'a> Maker<'a> {
             flags,
             next: 0,
         };
-        if self.errs(8) {
+        if self.errs(24) {
             raw = self.bend_indirect(raw, first);
         }
         self.write_descriptor(self.table(queue), first, raw);
@@ -360,6 +366,8 @@ impl<'a> Maker<'a> {
 
     fn write_descriptor(&mut self, table: u64, index: u16, raw: Raw) {
         let at = table + SLOT * u64::from(index);
+        // Nothing first: no address is ever seen with another's length.
+        self.word(at + 8, 0);
         self.word(at, raw.at);
         self.word(
             at + 8,
@@ -369,12 +377,12 @@ impl<'a> Maker<'a> {
 
     /// Put a head into the available ring, and move its index on.
     fn offer(&mut self, queue: usize, head: u16) {
-        let head = if self.errs(40) {
+        let head = if self.errs(100) {
             self.other_head(queue, head)
         } else {
             head
         };
-        let ahead = if self.errs(60) {
+        let ahead = if self.errs(150) {
             self.other_step(queue)
         } else {
             1

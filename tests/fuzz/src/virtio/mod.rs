@@ -90,6 +90,9 @@ pub struct Virtio<S> {
     subject: S,
     weights: Weights,
     guest: Guest,
+    /// What memory should look like, and what it does.
+    expected: Vec<u8>,
+    found: Vec<u8>,
 }
 
 impl<S: Subject> Virtio<S> {
@@ -103,6 +106,8 @@ impl<S: Subject> Virtio<S> {
             subject,
             weights,
             guest,
+            expected: Vec::new(),
+            found: Vec::new(),
         })
     }
 
@@ -121,7 +126,7 @@ impl<S: Subject> Virtio<S> {
         plan: &Plan,
         tally: &mut Tally,
     ) -> Result<(), String> {
-        let mut expected = self.guest.refill();
+        self.guest.refill(&mut self.expected);
         let mut play = Play {
             transport,
             memory: &self.guest.memory,
@@ -143,8 +148,9 @@ impl<S: Subject> Virtio<S> {
             return Err(format!("the status is {status} after a reset"));
         }
         let ledger = Ledger::of(plan);
-        expect(&mut expected, plan);
-        if let Some(at) = ledger.first_wrong(expected, &self.guest.copy()) {
+        expect(&mut self.expected, plan);
+        self.guest.copy(&mut self.found);
+        if let Some(at) = ledger.first_wrong(&mut self.expected, &self.found) {
             return Err(format!(
                 "guest memory at {at:#x} has changed, which no driver offered"
             ));

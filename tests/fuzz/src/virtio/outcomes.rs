@@ -8,7 +8,7 @@ const COMPLAINTS: &[(&str, &str)] = &[
     ("chain too long", "more than the queue's"),
     ("chain too large", "are 4 GiB or more"),
     ("readable behind writable", "readable descriptor follows"),
-    ("indirect not negotiated", "was not negotiated"),
+    ("indirect not negotiated", "descriptor was not negotiated"),
     ("indirect inside indirect", "is inside an indirect table"),
     ("indirect with a next one", "has a next one"),
     ("indirect of an odd length", "no whole descriptors"),

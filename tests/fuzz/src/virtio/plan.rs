@@ -72,6 +72,8 @@ pub struct Awaited {
     pub used: u64,
     /// Which used index means that all has come back.
     pub index: u16,
+    /// Whether that is up to the device alone, so that a legal driver may count on it.
+    pub is_certain: bool,
 }
 
 /// One thing that is done.

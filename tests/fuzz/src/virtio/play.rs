@@ -14,7 +14,7 @@ use super::{Subject, layout, outcomes};
 use crate::tally::Tally;
 
 /// How long a device is waited for that may have been given nonsense.
-const WHILE: Duration = Duration::from_micros(1000);
+const WHILE: Duration = Duration::from_micros(400);
 
 /// What a play needs.
 pub struct Play<'a> {
@@ -88,28 +88,28 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Wait until all has come back, or a while.
+    /// Wait until all has come back, or a while; a legal driver, until all has that must.
     fn settle(&mut self, mood: Mood, queues: &[Awaited]) -> Result<(), String> {
         let start = Instant::now();
-        let limit = if mood == Mood::Legal { PATIENCE } else { WHILE };
         loop {
-            let mut late = queues
-                .iter()
-                .filter(|queue| self.used(queue) != queue.index);
-            let Some(late) = late.next() else { break };
-            if self.transport.needs_reset() {
+            let is_late = |queue: &&Awaited| self.used(queue) != queue.index;
+            let late: Vec<_> = queues.iter().filter(is_late).collect();
+            if late.is_empty() || self.transport.needs_reset() {
                 break;
             }
-            if start.elapsed() > limit {
-                if mood == Mood::Legal {
-                    let used = self.used(late);
+            let must = late
+                .iter()
+                .find(|queue| queue.is_certain && mood == Mood::Legal);
+            match must {
+                None if start.elapsed() > WHILE => break,
+                Some(must) if start.elapsed() > PATIENCE => {
+                    let used = self.used(must);
                     return Err(format!(
-                        "a legal driver waits for ever for {late:?}, which is at {used}"
+                        "a legal driver waits for ever for {must:?}, which is at {used}"
                     ));
                 }
-                break;
+                _ => std::thread::yield_now(),
             }
-            std::thread::yield_now();
         }
         match self.tell() {
             Some(why) if mood == Mood::Legal => {
@@ -136,6 +136,9 @@ impl Play<'_> {
     fn count(&mut self, queues: &[Awaited]) {
         for queue in queues {
             let used = self.used(queue);
+            if used > queue.index {
+                continue;
+            }
             self.tally.finished += u64::from(used);
             if used != queue.index && !self.transport.needs_reset() {
                 self.tally.reached("reset with requests in flight");
