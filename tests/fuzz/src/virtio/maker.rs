@@ -180,7 +180,7 @@ impl<'a> Maker<'a> {
             }
             self.round_ends();
         }
-        if self.rng.bool() {
+        if !self.rng.once_in(4) {
             self.settle();
         }
         let all = self.awaited();
