@@ -31,6 +31,8 @@ pub struct Options {
     pub only: Option<u64>,
     /// How often each case is run: what depends on the moment shows at some time.
     pub repeat: u64,
+    /// How long a case may take: who supervises looks at it.
+    pub limit: Duration,
     /// A folder for files.
     pub folder: PathBuf,
     /// Where the number of each case is written before it runs.

@@ -60,6 +60,9 @@ struct Cli {
     /// Run each case so often
     #[arg(long, default_value_t = 1)]
     repeat: u64,
+    /// How long a case may take, in seconds
+    #[arg(long, default_value_t = 10)]
+    limit: u64,
     /// Print a case instead of running it
     #[arg(long, requires = "case")]
     show: bool,
@@ -104,6 +107,7 @@ impl Cli {
             cases: self.cases,
             only: self.case,
             repeat: self.repeat.max(1),
+            limit: Duration::from_secs(self.limit),
             folder: self.folder(),
             journal: self.journal.clone(),
         };

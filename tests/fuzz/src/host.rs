@@ -40,15 +40,15 @@ impl Held {
         loop {
             let now = Held::now().map_err(|error| format!("cannot read /proc/self: {error}"))?;
             let grown = [
-                (now.fds > self.fds, "file descriptors"),
-                (now.threads > self.threads, "threads"),
-                (now.resident > self.resident + SLACK, "memory"),
+                (now.fds > self.fds, "file descriptors have"),
+                (now.threads > self.threads, "threads have"),
+                (now.resident > self.resident + SLACK, "memory has"),
             ];
             let Some((_, what)) = grown.into_iter().find(|(is_grown, _)| *is_grown) else {
                 return Ok(());
             };
             if start.elapsed() > PATIENCE {
-                return Err(format!("{what} have grown: from {self:?} to {now:?}"));
+                return Err(format!("{what} grown: from {self:?} to {now:?}"));
             }
             std::thread::sleep(Duration::from_millis(1));
         }

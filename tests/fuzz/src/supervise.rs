@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 
 use crate::campaign::Options;
 
-/// How long a case may take.
-const HANG: Duration = Duration::from_secs(10);
 /// How often the journal is read.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -63,7 +61,7 @@ pub fn run(target: &str, options: &Options, is_verbose: bool) -> io::Result<End>
         .args(arguments)
         .stdin(Stdio::null())
         .spawn()?;
-    let end = watch(&mut child, journal.as_file());
+    let end = watch(&mut child, journal.as_file(), options.limit);
     if end.is_err() {
         // It is ours, and nobody waits for it any more.
         let _ = child.kill();
@@ -73,7 +71,7 @@ pub fn run(target: &str, options: &Options, is_verbose: bool) -> io::Result<End>
 }
 
 /// Wait until it ends, or hangs.
-fn watch(child: &mut Child, journal: &File) -> io::Result<End> {
+fn watch(child: &mut Child, journal: &File, limit: Duration) -> io::Result<End> {
     let (mut last, mut since) = (Journal::default(), Instant::now());
     loop {
         if let Some(status) = child.try_wait()? {
@@ -87,10 +85,10 @@ fn watch(child: &mut Child, journal: &File) -> io::Result<End> {
         if now != last {
             (last, since) = (now, Instant::now());
         }
-        if since.elapsed() > HANG {
+        if since.elapsed() > limit {
             let what = format!(
                 "a case of more than {} s\n{}",
-                HANG.as_secs(),
+                limit.as_secs(),
                 threads(child.id())
             );
             child.kill()?;

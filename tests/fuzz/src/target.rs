@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fastrand::Rng;
 
+use crate::devices::trouble::{Trouble, Troubled};
 use crate::devices::{balloon, blk, console, echo, image, net, rng};
 use crate::tally::Tally;
 use crate::virtio;
@@ -135,11 +136,50 @@ pub const TARGETS: &[Entry] = &[
     },
 ];
 
+/// What goes wrong on purpose, for tests of the fuzzer itself. In no list.
+pub const TROUBLES: &[Entry] = &[
+    trouble("trouble-check", |_| {
+        Ok(Box::new(Troubled::new(Trouble::Check)))
+    }),
+    trouble("trouble-panic", |_| {
+        Ok(Box::new(Troubled::new(Trouble::Panic)))
+    }),
+    trouble("trouble-thread", |_| {
+        Ok(Box::new(Troubled::new(Trouble::Thread)))
+    }),
+    trouble("trouble-hang", |_| {
+        Ok(Box::new(Troubled::new(Trouble::Hang)))
+    }),
+    trouble("trouble-stack", |_| {
+        Ok(Box::new(Troubled::new(Trouble::Stack)))
+    }),
+    trouble("trouble-files", |_| {
+        Ok(Box::new(Troubled::new(Trouble::Files)))
+    }),
+    trouble("trouble-threads", |_| {
+        Ok(Box::new(Troubled::new(Trouble::Threads)))
+    }),
+    trouble("trouble-memory", |_| {
+        Ok(Box::new(Troubled::new(Trouble::Memory)))
+    }),
+];
+
+const fn trouble(name: &'static str, make: fn(&Path) -> io::Result<Box<dyn Target>>) -> Entry {
+    Entry {
+        name,
+        about: "goes wrong on purpose",
+        make,
+        outcomes: &[],
+        is_virtio: false,
+    }
+}
+
 impl Entry {
     /// The target of a name.
     #[must_use]
     pub fn of(name: &str) -> Option<&'static Entry> {
-        TARGETS.iter().find(|entry| entry.name == name)
+        let all = TARGETS.iter().chain(TROUBLES);
+        all.into_iter().find(|entry| entry.name == name)
     }
 
     /// All that cases should come to at some time.

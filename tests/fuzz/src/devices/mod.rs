@@ -9,3 +9,4 @@ pub mod echo;
 pub mod image;
 pub mod net;
 pub mod rng;
+pub mod trouble;
