@@ -7,7 +7,9 @@ mod disk_bench;
 mod fault;
 mod info;
 mod lookup;
+mod meter;
 mod net;
+mod rate;
 mod reach;
 mod selftest;
 mod stream;
@@ -208,6 +210,13 @@ mod tests {
             "stream send 10.0.2.2 7",
             "stream get 10.0.2.2 7 1",
             "stream recv 10.0.2.2 0x7 1",
+            "rtt 10.0.2.2 7",
+            "rtt 10.0.2.2 7 0",
+            "flood 10.0.2.2",
+            "flood host 1",
+            "rate random",
+            "rate disk 1",
+            "rate console 0",
             "random",
             "random 0",
             "random 65537",
@@ -224,6 +233,7 @@ mod tests {
             "disk vda flush",
             "disk vdc verify 0 1 7",
             "random 8",
+            "rate random 8",
             "net dhcp",
             "net eth1 static 10.0.2.15/24",
         ] {
@@ -235,6 +245,8 @@ mod tests {
             "echo-client 10.0.2.2 7 x",
             "get http://10.0.2.2/",
             "stream send 10.0.2.2 7 1",
+            "rtt 10.0.2.2 7 1",
+            "flood 10.0.2.2 1",
         ] {
             let error = CommandError::Net(NetFail::NoAddress);
             assert_eq!(execute(command), Err(error), "{command}");
@@ -275,6 +287,9 @@ mod tests {
             "echo-client",
             "get",
             "stream",
+            "rtt",
+            "flood",
+            "rate",
         ] {
             assert!(find(name).is_some() && shown.contains(name), "{name}");
         }
