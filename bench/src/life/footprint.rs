@@ -18,7 +18,7 @@ const MEMORY: u64 = 64 << 20;
 const MEMORY_OPTION: &str = "64M";
 /// What the guest says when it has booted; then it sleeps, for longer than it is watched.
 const READY: &str = "ready";
-const SCRIPT: &str = "run='echo ready; sleep 600000'";
+const SCRIPT: &str = "echo ready; sleep 600000";
 /// What boots and what starts has settled by then.
 const SETTLE: Duration = Duration::from_millis(200);
 /// How much longer than it is watched a guest may take to boot.
@@ -40,6 +40,19 @@ pub fn measure(
     period: Duration,
     watch: &Watch,
 ) -> Result<Footprint, BenchError> {
+    measure_with(program, mode, &[], "", period, watch)
+}
+
+/// The same with options for more devices, and with commands that use them before; each ends with `;`.
+pub fn measure_with(
+    program: &Path,
+    mode: Mode,
+    devices: &[&str],
+    before: &str,
+    period: Duration,
+    watch: &Watch,
+) -> Result<Footprint, BenchError> {
+    let script = format!("run='{before}{SCRIPT}'");
     let args = [
         "run",
         "--mode",
@@ -47,8 +60,9 @@ pub fn measure(
         "--mem",
         MEMORY_OPTION,
         "--cmdline",
-        SCRIPT,
+        &script,
     ];
+    let args = [&args[..], devices].concat();
     // A pipe, so that whoever feeds the guest's console is there and waits.
     let mut running = Running::start(program, &args, Stdio::piped(), watch, period + BOOT_LIMIT)?;
     if !is_ready(&mut running) {
