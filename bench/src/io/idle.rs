@@ -59,7 +59,9 @@ pub(super) fn measure(
         "--balloon",
         "1M",
     ];
-    let before = "net static 10.0.2.15/24 gw 10.0.2.2; ping 10.0.2.2 1; random 8; ";
+    let before =
+        "random 8; disk vda read 0 1; net static 10.0.2.15/24 gw 10.0.2.2; ping 10.0.2.2 1";
+    let before = Some((before, "1 sent, 1 received"));
     let mode = Mode::Pv;
     let found = life::footprint_with(program, mode, &devices, before, period, watch)?;
     Ok(Idle {
