@@ -228,8 +228,9 @@ pub enum BenchWhat {
 }
 
 const BENCH_IO_EXAMPLES: &str = "\
-Files of some hundred MiB are made in /dev/shm and in --dir, and removed. All data is checked. The exit
-status is 0 where everything was measured, whatever the goals say.
+Files of some hundred MiB are made in /dev/shm and in --dir, and removed. The network is a tap in a
+namespace of its own, which needs root; without, its rows say so. All data is checked. The exit status
+is 0 where all was measured that can be here, whatever the goals say. docs/bench.md has the JSON's fields.
 
 Examples:
   paravane bench io --quick                       the main figures, in a minute

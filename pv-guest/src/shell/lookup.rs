@@ -1,6 +1,8 @@
 //! Commands by name, family by family.
 
-use super::{CommandError, basic, device, disk, fault, hvc, info, net, reach, selftest, stream};
+use super::{
+    CommandError, basic, device, disk, fault, hvc, info, net, rate, reach, selftest, stream,
+};
 
 /// A command of the shell.
 pub struct Command {
@@ -24,6 +26,7 @@ const FAMILIES: [&[Command]; 10] = [
     net::COMMANDS,
     reach::COMMANDS,
     stream::COMMANDS,
+    rate::COMMANDS,
     fault::COMMANDS,
     selftest::COMMANDS,
 ];
