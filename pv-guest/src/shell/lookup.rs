@@ -17,7 +17,7 @@ pub struct Command {
 }
 
 /// The families of commands, in the order that `help` lists them.
-const FAMILIES: [&[Command]; 10] = [
+const FAMILIES: [&[Command]; 11] = [
     info::COMMANDS,
     basic::COMMANDS,
     device::COMMANDS,
