@@ -72,6 +72,18 @@ hypercalls! {
         0x32 console_read(into: GuestPtr<u8>, len: u64) -> u64 tier machine in [pv] twin "in al, 0x3f8";
     }
 
+    /// Ports, of the devices that a PC has: what IN and OUT do where the kernel may execute them.
+    topic port {
+        /// Read `width` bytes, 1, 2 or 4, from a port.
+        0x50 port_read(port: u16, width: u8) -> u64 tier machine in [pv] twin "in eax, dx";
+        /// Write the low `width` bytes, 1, 2 or 4, of a value to a port.
+        0x51 port_write(port: u16, width: u8, value: u32) -> () tier machine in [pv] twin "out dx, eax";
+        /// Read from a port `count` times into memory, a page at most.
+        0x52 port_read_string(port: u16, width: u8, into: GuestPtr<u8>, count: u32) -> () tier machine in [pv] twin "rep insd";
+        /// Write from memory to a port `count` times, a page at most.
+        0x53 port_write_string(port: u16, width: u8, from: GuestPtr<u8>, count: u32) -> () tier machine in [pv] twin "rep outsd";
+    }
+
     /// Power.
     topic power {
         /// End the virtual machine with an exit status.
@@ -86,6 +98,7 @@ pub const TOPICS: &[&[Row]] = &[
     irq::ROWS,
     time::ROWS,
     console::ROWS,
+    port::ROWS,
     power::ROWS,
 ];
 
@@ -101,12 +114,12 @@ pub fn find(number: u64) -> Option<&'static Row> {
 
 /// What the host's machine must be able to do: every topic.
 pub trait Machine:
-    null::Host + mmu::Host + irq::Host + time::Host + console::Host + power::Host
+    null::Host + mmu::Host + irq::Host + time::Host + console::Host + port::Host + power::Host
 {
 }
 
-impl<M: null::Host + mmu::Host + irq::Host + time::Host + console::Host + power::Host> Machine
-    for M
+impl<M> Machine for M where
+    M: null::Host + mmu::Host + irq::Host + time::Host + console::Host + port::Host + power::Host
 {
 }
 
@@ -122,6 +135,7 @@ pub fn dispatch<M: Machine>(
         .or_else(|| irq::dispatch(machine, memory, number, args))
         .or_else(|| time::dispatch(machine, memory, number, args))
         .or_else(|| console::dispatch(machine, memory, number, args))
+        .or_else(|| port::dispatch(machine, memory, number, args))
         .or_else(|| power::dispatch(machine, memory, number, args))
 }
 

@@ -37,6 +37,16 @@ impl FastTraps {
     }
 }
 
+/// What a guest's devices are, beside the mode in which it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IoKind {
+    /// Made for guests: virtio, doorbells and interrupts without an exit.
+    #[default]
+    Pv,
+    /// Those of a PC: an exit for each register access. Devices that no PC has stay virtio.
+    Trapped,
+}
+
 /// A virtual machine to build.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -54,6 +64,8 @@ pub struct Config {
     pub initrd: Option<Cow<'static, [u8]>>,
     /// Devices to attach, in the order in which the guest finds them.
     pub devices: Vec<Device>,
+    /// What those are to the guest.
+    pub io: IoKind,
     /// How virtio devices are connected.
     pub wiring: Wiring,
     /// Whether a person sits at the console.
@@ -83,6 +95,7 @@ impl Config {
             command_line: String::new(),
             initrd: None,
             devices: Vec::new(),
+            io: IoKind::default(),
             wiring: Wiring::default(),
             interactive: false,
             timing: false,

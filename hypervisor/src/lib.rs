@@ -17,7 +17,7 @@ pub mod error;
 pub mod io;
 #[allow(unsafe_code)]
 mod kvm_run;
-mod legacy;
+pub mod legacy;
 pub mod loader;
 pub mod machine;
 #[allow(unsafe_code)]
@@ -37,7 +37,7 @@ pub mod vendor;
 pub mod vm;
 
 pub use boot::read_note as image_note;
-pub use config::{Config, FastTraps};
+pub use config::{Config, FastTraps, IoKind};
 pub use error::{GuestFault, HostError};
 pub use io::Device;
 pub use stop::{Stop, StopReason};

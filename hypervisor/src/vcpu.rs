@@ -6,6 +6,7 @@ use std::time::Instant;
 use hypercall_abi::layout;
 use kvm_ioctls::{SyncReg, VcpuExit};
 
+use crate::doors::port;
 use crate::error::{GuestFault, HostError};
 use crate::kvm_run;
 use crate::monitor;
@@ -95,20 +96,18 @@ impl Vm {
                 })
             }
             Ok(VcpuExit::IoOut(TRAP_PORT, _)) if self.deprivileged.is_some() => Exit::Trap,
-            Ok(VcpuExit::IoOut(port, data)) => {
+            Ok(VcpuExit::IoOut(at, data)) => {
                 self.last_exit = "port write";
                 if let Some(trace) = &mut self.door.trace {
-                    trace.event(format_args!("out {port:#x} {data:x?}"));
+                    trace.event(format_args!("out {at:#x} {data:x?}"));
                 }
-                self.ports
-                    .write(&mut self.machine, port, data)
-                    .map_or_else(Exit::Fault, |()| Exit::Done)
+                port::write(&mut self.machine, at, data).map_or_else(Exit::Fault, |()| Exit::Done)
             }
-            Ok(VcpuExit::IoIn(port, data)) => {
+            Ok(VcpuExit::IoIn(at, data)) => {
                 self.last_exit = "port read";
-                let answer = self.ports.read(&mut self.machine, port, data);
+                let answer = port::read(&mut self.machine, at, data);
                 if let Some(trace) = &mut self.door.trace {
-                    trace.event(format_args!("in {port:#x} {data:x?}"));
+                    trace.event(format_args!("in {at:#x} {data:x?}"));
                 }
                 answer.map_or_else(Exit::Fault, |()| Exit::Done)
             }
@@ -117,7 +116,7 @@ impl Vm {
                 if let Some(trace) = &mut self.door.trace {
                     trace.event(format_args!("store {at:#x} {data:x?}"));
                 }
-                match self.io.write(at, data) {
+                match self.io.write(at, data) || self.machine.legacy.write(at, data)? {
                     true => Exit::Done,
                     false => Exit::Fault(GuestFault::Mmio {
                         at,
@@ -129,7 +128,7 @@ impl Vm {
             Ok(VcpuExit::MmioRead(at, data)) => {
                 self.last_exit = "device read";
                 let width = data.len();
-                let is_there = self.io.read(at, data);
+                let is_there = self.io.read(at, data) || self.machine.legacy.read(at, data);
                 if let Some(trace) = &mut self.door.trace {
                     trace.event(format_args!("load {at:#x} {data:x?}"));
                 }
@@ -141,6 +140,11 @@ impl Vm {
                         write: false,
                     }),
                 }
+            }
+            Ok(VcpuExit::IoapicEoi(vector)) => {
+                self.last_exit = "end of interrupt";
+                self.machine.legacy.end_of_interrupt(vector);
+                Exit::Done
             }
             Ok(VcpuExit::Shutdown) => Exit::Fault(GuestFault::TripleFault),
             Ok(VcpuExit::Hlt) => Exit::Fault(GuestFault::Halted),

@@ -14,13 +14,13 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 
 use crate::boot::{self, Facts};
-use crate::config::Config;
+use crate::config::{Config, IoKind};
 use crate::deprivileged::{self, Deprivileged};
 use crate::doctor;
 use crate::doors::call::CallDoor;
-use crate::doors::port::Ports;
 use crate::error::HostError;
-use crate::io::{BalloonHandle, DeviceCounts, Io};
+use crate::io::{BalloonHandle, Device, DeviceCounts, Io};
+use crate::legacy::{self, Legacy};
 use crate::loader::Symbols;
 use crate::machine::{Console, Input, Machine};
 use crate::memory::Memory;
@@ -48,7 +48,6 @@ pub struct Vm {
     pub(crate) fd: Arc<VmFd>,
     pub(crate) shared: Shared,
     pub(crate) machine: Machine,
-    pub(crate) ports: Ports,
     pub(crate) io: Io,
     pub(crate) door: CallDoor,
     pub(crate) stop: Stop,
@@ -204,8 +203,15 @@ impl Vm {
             apic_timer_hz: apic_timer_hz(&fd),
         };
         let fd = Arc::new(fd);
-        let io = Io::attach(&fd, &memory, &config.devices, config.wiring)?;
-        let line = config.command_line.clone() + &io.command_line();
+        let devices = config.devices.iter().cloned();
+        let (trapped, made): (Vec<Device>, Vec<Device>) =
+            devices.partition(|device| legacy::is_trapped(config.io, device));
+        let io = Io::attach(&fd, &memory, &made, config.wiring)?;
+        let legacy = match config.io {
+            IoKind::Pv => Legacy::default(),
+            IoKind::Trapped => Legacy::attach(&fd, &trapped, io.routes())?,
+        };
+        let line = config.command_line.clone() + &io.command_line() + &legacy.command_line();
         let start = boot::load(&memory, &config, &line, &installed, facts)?;
 
         let fail = HostError::kvm("set the processor's registers");
@@ -240,7 +246,7 @@ impl Vm {
                         argument: regs.rdi,
                         root: start.root,
                         shared: installed.shared,
-                        devices: io.range(),
+                        devices: [io.range(), legacy.memory()],
                         cpuid: cpuid.clone(),
                         kind: found,
                         fast_traps,
@@ -267,12 +273,13 @@ impl Vm {
         })?;
         shared.start(ClockScale::new(tsc_khz, processor::time_stamp(&vcpu)?).unwrap_or_default());
         let input = Input::default();
+        let mut machine = Machine::new(Console::new(out, input.clone()));
+        machine.legacy = legacy;
         Ok(Self {
             vcpu,
             fd,
             shared,
-            machine: Machine::new(Console::new(out, input.clone())),
-            ports: Ports::default(),
+            machine,
             io,
             door: CallDoor {
                 mode: config.mode,

@@ -5,7 +5,7 @@
 //! thread ([`sched`]), which greets and runs the [`shell`] on the [`console`].
 //!
 //! Devices other than the hooks' own are in [`dev`]: named on the command line, driven by crates
-//! that know neither this kernel nor its unsafe rooms.
+//! that know neither this kernel nor its unsafe rooms. The network is in [`net`].
 //!
 //! Only `hooks`, `arch`, `mm` and `dev::raw` may be unsafe. The kernel runs on one virtual processor: with
 //! interrupts off, nothing else runs.
@@ -38,6 +38,7 @@ pub mod time;
 pub mod bench;
 pub mod console;
 pub mod dev;
+pub mod net;
 pub mod panic;
 pub mod power;
 pub mod shell;

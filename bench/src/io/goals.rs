@@ -1,6 +1,6 @@
 //! What input and output must reach (CLAIMS.md), and the verdicts.
 
-use super::plan::{MAIN, Medium, Work};
+use super::plan::{ATA, MAIN, Medium, Work};
 use super::report::IoRow;
 use crate::goals::{Goal, Verdict};
 
@@ -28,8 +28,22 @@ pub fn goals(rows: &[IoRow]) -> Vec<Goal> {
         depth: 8,
         ..MAIN
     };
+    // How many times the trapped disk's requests, in the same mode.
+    let ata = |row: &&IoRow| (row.work, row.mode, row.device) == (MAIN, "pv", ATA);
+    let by_trapped = || {
+        let virtio = row(MAIN, Medium::Memory, "pv")?.found.ns;
+        let ata = rows.iter().find(ata)?.found.ns;
+        Some((ata.p10 / virtio.p10, ata.median / virtio.median))
+    };
     let both = |value: Option<f64>| value.map(|value| (value, value));
     vec![
+        at_least(
+            8,
+            "4 KiB, depth 32: times the trapped disk's requests",
+            by_trapped(),
+            10.0,
+            "x",
+        ),
         at_most(
             0,
             "4 KiB, depth 32: exits a request",

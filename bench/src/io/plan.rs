@@ -1,6 +1,7 @@
 //! Which cases there are: work, medium, and who does it.
 
 use hypercall_abi::Mode;
+use hypervisor::IoKind;
 use hypervisor::io::{Engine, Wiring};
 use serde::Serialize;
 
@@ -98,6 +99,7 @@ pub struct Guest {
     pub wiring: Wiring,
     pub engine: Engine,
     pub queues: u16,
+    pub io: IoKind,
 }
 
 impl Guest {
@@ -108,10 +110,21 @@ impl Guest {
             wiring: Wiring::default(),
             engine: Engine::Auto,
             queues: 1,
+            io: IoKind::Pv,
+        }
+    }
+
+    fn trapped(mode: Mode) -> Self {
+        Self {
+            device: ATA,
+            io: IoKind::Trapped,
+            ..Self::usual(mode)
         }
     }
 }
 
+/// The trapped disk.
+pub const ATA: &str = "ata";
 /// The device as it is by default.
 pub const VIRTIO: &str = "virtio-blk";
 
@@ -198,6 +211,7 @@ pub fn cases(options: &IoOptions, images: &Images) -> Vec<Case> {
     let slower = MODES.iter().copied().filter(|mode| *mode != Mode::Pv);
     others.extend(slower.map(Guest::usual));
     others.extend(variants());
+    others.extend(MODES.iter().copied().map(Guest::trapped));
     cases.extend(others.into_iter().map(|guest| Case {
         work: MAIN,
         medium: Medium::Memory,

@@ -205,7 +205,7 @@ pub struct Owner<'a> {
     pub executed_at: Option<&'a HashMap<u64, u64>>,
     pub shared: u64,
     /// Registers of devices.
-    pub devices: &'a Range<u64>,
+    pub devices: &'a [Range<u64>],
 }
 
 impl Owner<'_> {
@@ -224,7 +224,8 @@ impl Frames for Owner<'_> {
                 may_execute: false,
             };
         }
-        if frame == hypercall_abi::layout::APIC_PHYS || self.devices.contains(&frame) {
+        let is_device = self.devices.iter().any(|range| range.contains(&frame));
+        if frame == hypercall_abi::layout::APIC_PHYS || is_device {
             return Backing::Device { phys: frame };
         }
         if !self.memory.is_ram(frame) {

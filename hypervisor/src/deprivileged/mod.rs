@@ -57,7 +57,7 @@ pub struct Deprivileged {
     /// The frame of the page that the guest shares with the hypervisor.
     shared: u64,
     /// The registers of devices.
-    devices: Range<u64>,
+    devices: [Range<u64>; 2],
     /// The shadow root that is loaded.
     root: u64,
     /// Whether the monitor was told to sleep.
@@ -99,7 +99,7 @@ pub struct Start {
     /// The frame that the guest shares with the hypervisor.
     pub shared: u64,
     /// The guest-physical addresses of devices' registers.
-    pub devices: Range<u64>,
+    pub devices: [Range<u64>; 2],
     /// What the machine's CPUID says.
     pub cpuid: CpuId,
     /// The kind of KVM.

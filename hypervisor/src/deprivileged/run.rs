@@ -353,10 +353,7 @@ impl Vm {
             guest.cpu.cr8 = self.task_priority()?;
         }
         let mut memory = GuestLinear::new(&self.memory, &guest.copies);
-        let mut devices = Devices {
-            ports: &mut self.ports,
-            machine: &mut self.machine,
-        };
+        let mut devices = Devices(&mut self.machine);
         let cpuid = &guest.cpuid;
         let result = trap::emulate(
             instruction,

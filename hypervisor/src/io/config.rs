@@ -14,6 +14,7 @@ use super::net::Net;
 use crate::memory::{Memory, Spare};
 
 pub use virtio_devices::blk::{EngineKind as Engine, Format};
+pub use virtio_devices::rate::Limits;
 
 /// The size of a page, in bytes.
 const PAGE: u64 = 4096;
@@ -29,8 +30,20 @@ pub enum Device {
     Net(Net),
     /// virtio-console.
     Console(Console),
+    /// virtio-vsock.
+    Vsock(Vsock),
     /// virtio-balloon: how much of its memory the guest is asked to give up, in bytes.
     Balloon(u64),
+}
+
+/// Sockets between host and guest, by Firecracker's convention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vsock {
+    /// The guest's context id: 3 to 0xffff_fffe.
+    pub cid: u64,
+    /// The Unix socket for connections to the guest. Those of the guest to port N go to the socket of
+    /// this name with `_N` behind it.
+    pub path: PathBuf,
 }
 
 /// How virtio devices are connected; other than by default only to compare.
@@ -92,9 +105,20 @@ pub struct Disk {
     pub backing: Vec<PathBuf>,
     /// Whether writes go to a layer that is gone with the machine.
     pub snapshot: bool,
+    /// How much may be done in a time.
+    pub limits: Limits,
 }
 
 impl Device {
+    /// How much it may do in a time.
+    pub(super) fn limits(&self) -> Limits {
+        match self {
+            Self::Disk(disk) => disk.limits,
+            Self::Net(net) => net.limits,
+            _ => Limits::default(),
+        }
+    }
+
     /// The device, with what it needs open. `number` is its place among the devices.
     ///
     /// # Errors
@@ -118,6 +142,9 @@ impl Device {
                     place: console.place,
                     ..Opened::of(console.device)
                 }
+            }
+            Self::Vsock(vsock) => {
+                Opened::of(virtio_devices::vsock::Vsock::new(vsock.cid, &vsock.path)?)
             }
             Self::Balloon(bytes) => {
                 let most = memory.ram_bytes();
@@ -149,6 +176,7 @@ impl Disk {
             format: Format::Auto,
             backing: Vec::new(),
             snapshot: false,
+            limits: Limits::default(),
         }
     }
 
@@ -180,7 +208,7 @@ impl Disk {
     }
 
     /// What the guest is told as its name: the file's.
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
@@ -193,6 +221,7 @@ impl fmt::Display for Device {
             Self::Rng => f.write_str("the source of random numbers"),
             Self::Net(net) => net.fmt(f),
             Self::Console(console) => console.fmt(f),
+            Self::Vsock(vsock) => write!(f, "the sockets at {}", vsock.path.display()),
             Self::Balloon(_) => f.write_str("the balloon"),
         }
     }

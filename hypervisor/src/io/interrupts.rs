@@ -18,28 +18,47 @@ use crate::vm::Interrupter;
 /// The first number that is not a pin of the I/O APIC, which a split interrupt controller keeps for one.
 const FIRST_GSI: u32 = 24;
 
-/// Lead the interrupts of so many devices to their vectors: messages to local APIC 0, fixed, edge (SDM
-/// vol. 3, 11.11).
-pub fn route(fd: &VmFd, devices: usize) -> Result<(), HostError> {
-    if devices == 0 {
-        return Ok(());
-    }
+/// A number at KVM, and the message that it stands for (SDM vol. 3, 11.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The number; below 24 it is a pin of the I/O APIC.
+    pub gsi: u32,
+    /// The message's address.
+    pub address: u32,
+    /// The message's data.
+    pub data: u32,
+}
+
+/// Where the interrupts of so many devices lead: messages to local APIC 0, fixed, edge.
+pub fn routes(devices: usize) -> Vec<Route> {
+    let routes = DEVICE_VECTORS.zip(FIRST_GSI..).take(devices);
+    let routes = routes.map(|(vector, gsi)| Route {
+        gsi,
+        address: APIC_PHYS as u32,
+        data: vector.into(),
+    });
+    routes.collect()
+}
+
+/// Have KVM know these routes, and no others.
+///
+/// # Errors
+/// [`HostError::Kvm`].
+pub fn set_routes(fd: &VmFd, routes: &[Route]) -> Result<(), HostError> {
     let fail = HostError::kvm("lead the devices' interrupts to the local APIC");
-    let entries = DEVICE_VECTORS.zip(FIRST_GSI..).take(devices);
-    let entries: Vec<_> = entries
-        .map(|(vector, gsi)| kvm_irq_routing_entry {
-            gsi,
-            type_: KVM_IRQ_ROUTING_MSI,
-            u: kvm_irq_routing_entry__bindgen_ty_1 {
-                msi: kvm_irq_routing_msi {
-                    address_lo: APIC_PHYS as u32,
-                    data: u32::from(vector),
-                    ..Default::default()
-                },
+    let entries = routes.iter().map(|route| kvm_irq_routing_entry {
+        gsi: route.gsi,
+        type_: KVM_IRQ_ROUTING_MSI,
+        u: kvm_irq_routing_entry__bindgen_ty_1 {
+            msi: kvm_irq_routing_msi {
+                address_lo: route.address,
+                data: route.data,
+                ..Default::default()
             },
-            ..Default::default()
-        })
-        .collect();
+        },
+        ..Default::default()
+    });
+    let entries: Vec<_> = entries.collect();
     let routing = KvmIrqRouting::from_entries(&entries)
         .map_err(|_| fail(kvm_ioctls::Error::new(libc::ENOMEM)))?;
     fd.set_gsi_routing(&routing).map_err(fail)

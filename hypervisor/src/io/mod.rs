@@ -32,9 +32,10 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::HostError;
 use crate::memory::Memory;
 
-pub use config::{Device, Disk, Engine, Format, Wiring};
+pub use config::{Device, Disk, Engine, Format, Limits, Vsock, Wiring};
 pub use console::Console;
-pub use net::{DEFAULT_MTU, Net, NetCarrier};
+pub(crate) use interrupts::{Route, set_routes};
+pub use net::{DEFAULT_MTU, Forward, Net, NetCarrier, UserNetwork};
 pub use virtio_devices::balloon::Handle as BalloonHandle;
 pub use virtio_devices::blk::MAX_QUEUES;
 
@@ -46,6 +47,7 @@ const WINDOW: u64 = 4096;
 pub struct Io {
     /// By their place: the first one's registers are at `DEVICES_PHYS`.
     devices: Vec<Attached>,
+    routes: Vec<Route>,
 }
 
 /// What a device has done in a run.
@@ -115,7 +117,10 @@ impl Io {
                 limit,
             });
         }
-        interrupts::route(fd, devices.len())?;
+        let routes = interrupts::routes(devices.len());
+        if !routes.is_empty() {
+            interrupts::set_routes(fd, &routes)?;
+        }
         let mut attached = Vec::new();
         for ((number, device), vector) in devices.iter().enumerate().zip(DEVICE_VECTORS) {
             let name = device.to_string();
@@ -128,6 +133,7 @@ impl Io {
             let opened = device.open(number as u8, memory).map_err(fail)?;
             let mut transport = MmioTransport::new(opened.model, memory.dma(), interrupt)
                 .map_err(|error| fail(Box::new(error)))?;
+            transport.limit(device.limits());
             if !wiring.event_idx {
                 transport.withhold(feature::EVENT_IDX);
             }
@@ -145,7 +151,15 @@ impl Io {
                 kept: opened.kept,
             });
         }
-        Ok(Self { devices: attached })
+        Ok(Self {
+            devices: attached,
+            routes,
+        })
+    }
+
+    /// Where KVM leads the devices' interrupts: who sets routes sets these, too.
+    pub(crate) fn routes(&self) -> &[Route] {
+        &self.routes
     }
 
     /// End the devices, once their I/O has ended; what each has done.

@@ -1,6 +1,6 @@
 //! What the virtual machine can do: state and verbs, one file a topic.
 //!
-//! Every door (a call, a trapped port, later a trapped instruction) ends in a verb here, so the
+//! Every door (a call, a port, a trapped instruction) ends in a verb here, so the
 //! semantics exist once.
 
 pub mod console;
@@ -9,11 +9,14 @@ mod irq;
 mod mmu;
 mod null;
 pub mod paging;
+mod port;
 pub mod power;
 pub mod shadow;
 mod time;
 
 use hypercall_abi::GuestVirt;
+
+use crate::legacy::Legacy;
 
 pub use console::{Console, Input};
 pub use power::Power;
@@ -25,6 +28,8 @@ pub struct Machine {
     pub console: Console,
     /// The power switch.
     pub power: Power,
+    /// The trapped devices.
+    pub legacy: Legacy,
     /// Entries that the guest has named for its events, until the monitor has them.
     pub event_entries: Option<GuestVirt>,
     /// How many batch entries the last drain ran.
@@ -37,6 +42,7 @@ impl Machine {
         Self {
             console,
             power: Power::default(),
+            legacy: Legacy::default(),
             event_entries: None,
             drained: 0,
         }

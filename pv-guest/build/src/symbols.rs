@@ -11,7 +11,7 @@ use elf::endian::LittleEndian;
 /// The word at the reserved table's start, as `kernel.ld` writes it.
 const MAGIC: &[u8; 8] = b"PVSYMBLS";
 /// The size that `kernel.ld` reserves, in bytes.
-const RESERVED: usize = 0x8000;
+const RESERVED: usize = 0xc000;
 /// Where the kernel is linked; offsets in the table are from here.
 const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 

@@ -8,7 +8,7 @@ use hypercall_abi::layout;
 use hypercall_abi::shared::SharedPage;
 use pv_guest::hooks::{Hooks, NullCall, Privileged};
 
-use crate::{apic, privileged, tables, uart};
+use crate::{apic, ports, privileged, tables, uart};
 
 struct NativeHooks;
 pv_guest::implement_hooks!(NativeHooks);
@@ -116,6 +116,22 @@ impl Hooks for NativeHooks {
 
     fn console_read(into: &mut [u8]) -> usize {
         uart::read(into)
+    }
+
+    fn port_read(port: u16) -> u8 {
+        ports::read(port)
+    }
+
+    fn port_write(port: u16, value: u8) {
+        ports::write(port, value);
+    }
+
+    fn port_read_words(port: u16, into: &mut [u16]) {
+        ports::read_words(port, into);
+    }
+
+    fn port_write_words(port: u16, from: &[u16]) {
+        ports::write_words(port, from);
     }
 
     #[inline(always)]

@@ -4,30 +4,16 @@ use core::arch::asm;
 
 use hypercall_abi::layout::UART_PORT;
 
+use crate::ports;
+
 const DATA: u16 = UART_PORT;
 const INTERRUPT_ENABLE: u16 = UART_PORT + 1;
 const LINE_STATUS: u16 = UART_PORT + 5;
 const RECEIVED: u8 = 1;
 
-fn output(port: u16, value: u8) {
-    // SAFETY: the kernel is at CPL 0; the UART's registers change nothing in memory.
-    unsafe {
-        asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags))
-    };
-}
-
-fn input(port: u16) -> u8 {
-    let value;
-    // SAFETY: as in `output`.
-    unsafe {
-        asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags))
-    };
-    value
-}
-
 /// Have the UART raise its interrupt when a byte arrives.
 pub fn init() {
-    output(INTERRUPT_ENABLE, 1);
+    ports::write(INTERRUPT_ENABLE, 1);
 }
 
 /// Send bytes. The emulated transmitter is always empty, so its status is not polled, and a string
@@ -50,10 +36,10 @@ pub fn write(text: &[u8]) {
 pub fn read(into: &mut [u8]) -> usize {
     let mut count = 0;
     for slot in into {
-        if input(LINE_STATUS) & RECEIVED == 0 {
+        if ports::read(LINE_STATUS) & RECEIVED == 0 {
             break;
         }
-        *slot = input(DATA);
+        *slot = ports::read(DATA);
         count += 1;
     }
     count

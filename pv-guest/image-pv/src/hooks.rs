@@ -16,7 +16,7 @@ use pv_guest::hooks::{Hooks, NullCall, Privileged};
 
 use pv_runtime::{PAGE, shared_page};
 
-use crate::{events, privileged};
+use crate::{events, ports, privileged};
 
 struct PvHooks;
 pv_guest::implement_hooks!(PvHooks);
@@ -31,7 +31,7 @@ pub fn remember(boot: &BootInfo) {
 
 /// A call that cannot be refused unless kernel and hypervisor disagree: there is no way on.
 #[cold]
-fn refused(what: &str, error: hypercall_abi::CallError) -> ! {
+pub(crate) fn refused(what: &str, error: hypercall_abi::CallError) -> ! {
     panic!("the hypervisor refused {what}: {error}")
 }
 
@@ -158,6 +158,22 @@ impl Hooks for PvHooks {
             Ok(count) => (count as usize).min(into.len()),
             Err(_) => 0,
         }
+    }
+
+    fn port_read(port: u16) -> u8 {
+        ports::read(port)
+    }
+
+    fn port_write(port: u16, value: u8) {
+        ports::write(port, value);
+    }
+
+    fn port_read_words(port: u16, into: &mut [u16]) {
+        ports::read_words(port, into);
+    }
+
+    fn port_write_words(port: u16, from: &[u16]) {
+        ports::write_words(port, from);
     }
 
     #[inline(always)]

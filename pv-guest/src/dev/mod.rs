@@ -1,36 +1,41 @@
 //! Devices: found on the command line, given to their drivers, kept in a tree and by class.
 //!
 //! - `place`: what the command line says of a device;
+//! - `isa`: the devices that a PC has, and `lines`, their pins;
 //! - `raw`: memory and registers for drivers, the one unsafe room of it;
 //! - `env`: the kernel as a driver's environment, for drivers that are built in;
 //! - `tree`: every device with its bus, class and parent;
-//! - `block`: requests to a disk, for callers that sleep until they are complete.
+//! - `block`: requests to a disk, for callers that sleep until they are complete;
+//! - `balloon`: which memory the host gets, and when it comes back.
 //!
 //! Called by `boot`, which names the command line, and by the shell. A kernel without a device on
 //! its command line does nothing here.
 
+pub mod balloon;
 pub mod block;
 mod env;
+mod isa;
+mod lines;
 mod place;
 #[allow(unsafe_code)]
 mod raw;
 mod tree;
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use driver_api::{BlockDevice, Env, RandomSource};
+use driver_api::{BlockDevice, ConsoleDevice, Env, NetDevice, RandomSource};
 use virtio::{Transport, VirtioError, wire};
 
 pub use env::{KernelEnv, KernelLock, KernelWaiters};
-pub use place::Place;
+pub use place::{Named, Place};
 pub use raw::{DmaMemory, Registers};
 pub use tree::{Bus, Class, Device, DeviceId, State, for_each_device};
 
-use crate::println;
 use crate::sync::SpinLock;
+use crate::{net, println};
 
 /// The most devices that are looked at: more than there are vectors.
 const DEVICES_MOST: usize = 32;
@@ -38,10 +43,13 @@ const DEVICES_MOST: usize = 32;
 /// A disk of the kernel's.
 pub type Disk = Arc<dyn BlockDevice<DmaMemory>>;
 
+/// A console of the kernel's, beside the hooks' own.
+pub type Console = Arc<dyn ConsoleDevice>;
+
 /// A disk by its name.
 #[derive(Clone)]
 pub struct NamedDisk {
-    /// `vda`, `vdb` and so on, in the order of the command line.
+    /// `vda`, `vdb`, `hda` and so on, in the order of the command line.
     pub name: String,
     /// The vector of its interrupts.
     pub vector: u8,
@@ -50,11 +58,17 @@ pub struct NamedDisk {
 }
 
 static DISKS: SpinLock<Vec<NamedDisk>> = SpinLock::new(Vec::new());
+static CONSOLES: SpinLock<Vec<Console>> = SpinLock::new(Vec::new());
 static RANDOM: SpinLock<Option<Arc<dyn RandomSource>>> = SpinLock::new(None);
 
 /// All disks.
 pub fn disks() -> Vec<NamedDisk> {
     DISKS.lock().clone()
+}
+
+/// The consoles `hvc0`, `hvc1` and so on.
+pub fn consoles() -> Vec<Console> {
+    CONSOLES.lock().clone()
 }
 
 /// The first source of randomness.
@@ -66,7 +80,8 @@ pub fn random() -> Option<Arc<dyn RandomSource>> {
 pub fn find(command_line: &str) {
     for place in place::places(command_line).take(DEVICES_MOST) {
         match place {
-            Ok(place) => set_up(&place),
+            Ok(Named::Virtio(place)) => set_up(&place),
+            Ok(Named::Isa(place)) => isa::set_up(&place),
             Err(word) => println!("kernel: {word} names no device"),
         }
     }
@@ -74,23 +89,20 @@ pub fn find(command_line: &str) {
 
 /// Put a device and what is behind it into the tree, and give it to its driver.
 fn set_up(place: &Place) {
+    let name = format!("virtio-mmio@{:x}", place.base);
     let bus = tree::add(Device {
-        name: format!("virtio-mmio@{:x}", place.base),
-        bus: Bus::Platform,
-        class: Class::Bus,
-        parent: None,
         driver: Some("virtio-mmio"),
         vector: Some(place.vector),
-        about: String::new(),
-        features: Vec::new(),
-        state: State::Bound,
+        ..tree::plain(name, Class::Bus, None)
     });
     match bind(place, bus) {
         // DeviceID 0 says that nothing is there (virtio 1.3, 4.2.3.1.1).
         Ok(()) | Err(VirtioError::OtherDevice(0)) => {}
         Err(error) => {
             println!("kernel: the device at {:#x}: {error}", place.base);
-            tree::set_state(bus, State::Failed(error));
+            tree::update(bus, |device| {
+                device.state = State::Failed(error.to_string())
+            });
         }
     }
 }
@@ -105,8 +117,32 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
             let info = disk.info();
             let rights = ["read-write", "read-only"][usize::from(info.is_read_only)];
             let about = format!("{} KiB, {rights}", info.sectors / 2);
-            let name = keep(disk, place.vector);
+            let name = keep_as("vd", disk, place.vector);
             add_child(bus, name, Class::Block, "virtio-blk", about, features);
+        }
+        wire::ID_BALLOON => {
+            let device = virtio_balloon::Balloon::new(KernelEnv, transport, place.vector)?;
+            let features = names(device.features(), virtio_balloon::FEATURES);
+            balloon::start(device)?;
+            let (name, about) = ("balloon".into(), String::new());
+            add_child(bus, name, Class::Memory, "virtio-balloon", about, features);
+        }
+        wire::ID_CONSOLE => {
+            let console = virtio_console::Console::new(KernelEnv, transport, place.vector)?;
+            let features = names(console.features(), virtio_console::FEATURES);
+            let mut consoles = CONSOLES.lock();
+            let (name, about) = (format!("hvc{}", consoles.len()), String::new());
+            consoles.push(console);
+            drop(consoles);
+            add_child(bus, name, Class::Console, "virtio-console", about, features);
+        }
+        wire::ID_NET => {
+            let card = virtio_net::Net::new(KernelEnv, transport, place.vector)?;
+            let features = names(card.features(), virtio_net::FEATURES);
+            let info = card.info();
+            let about = format!("{}, mtu {}", net::Mac(info.mac), info.mtu);
+            let name = net::attach(card, place.vector);
+            add_child(bus, name, Class::Net, "virtio-net", about, features);
         }
         wire::ID_RNG => {
             let rng = virtio_rng::Rng::new(KernelEnv, transport, place.vector)?;
@@ -120,13 +156,15 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
     Ok(())
 }
 
-/// Let everybody use a disk, and return its name.
-fn keep(disk: Disk, vector: u8) -> String {
+/// Let everybody use a disk, and return its name: the kind, and a letter of those of its kind.
+fn keep_as(kind: &str, disk: Disk, vector: u8) -> String {
     let mut disks = DISKS.lock();
+    let same = disks.iter().filter(|disk| disk.name.starts_with(kind));
+    let count = same.count();
     // There are fewer devices than letters, see `DEVICES_MOST`, unless nothing else is attached.
-    let name = match u8::try_from(disks.len()) {
-        Ok(number) if number < 26 => format!("vd{}", char::from(b'a' + number)),
-        _ => format!("vd{}", disks.len()),
+    let name = match u8::try_from(count) {
+        Ok(number) if number < 26 => format!("{kind}{}", char::from(b'a' + number)),
+        _ => format!("{kind}{count}"),
     };
     disks.push(NamedDisk {
         name: name.clone(),
@@ -145,15 +183,11 @@ fn add_child(
     features: Vec<&'static str>,
 ) {
     tree::add(Device {
-        name,
         bus: Bus::VirtioMmio,
-        class,
-        parent: Some(bus),
         driver: Some(driver),
-        vector: None,
         about,
         features,
-        state: State::Bound,
+        ..tree::plain(name, class, Some(bus))
     });
 }
 

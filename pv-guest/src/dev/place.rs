@@ -1,6 +1,8 @@
 //! What the command line says of a device: `virtio_mmio.device=<size>@<base>:<irq>`, as Linux and
 //! Firecracker have it, once for each device. An id may follow behind another colon; it is ignored.
+//! The devices of a PC have words of their own, see [`super::isa`].
 
+use super::isa;
 use crate::text::{unquote, words};
 
 /// The option's name.
@@ -17,11 +19,25 @@ pub struct Place {
     pub vector: u8,
 }
 
+/// A device that the command line names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Behind the registers of a virtio transport.
+    Virtio(Place),
+    /// Of a PC's board.
+    Isa(isa::Place),
+}
+
 /// The devices of a command line; a word that makes no sense is an error.
-pub fn places(line: &str) -> impl Iterator<Item = Result<Place, &str>> {
+pub fn places(line: &str) -> impl Iterator<Item = Result<Named, &str>> {
     words(line).filter_map(|word| {
         let (key, value) = unquote(word).split_once('=')?;
-        (key == KEY).then(|| parse(unquote(value)).ok_or(word))
+        let value = unquote(value);
+        let named = match key {
+            KEY => parse(value).map(Named::Virtio),
+            _ => isa::parse(key, value)?.map(Named::Isa),
+        };
+        Some(named.ok_or(word))
     })
 }
 
@@ -37,7 +53,7 @@ fn parse(text: &str) -> Option<Place> {
 }
 
 /// A number, decimal or hexadecimal with `0x`, with `K`, `M` or `G` behind it.
-fn number(text: &str) -> Option<u64> {
+pub(super) fn number(text: &str) -> Option<u64> {
     let (digits, unit) = match text.as_bytes().last()? {
         b'k' | b'K' => (text.get(..text.len() - 1)?, 1 << 10),
         b'm' | b'M' => (text.get(..text.len() - 1)?, 1 << 20),
@@ -58,14 +74,14 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    fn found(line: &str) -> Vec<Result<Place, &str>> {
+    fn found(line: &str) -> Vec<Result<Named, &str>> {
         places(line).collect()
     }
 
     #[test]
     fn each_device_is_an_option_of_its_own() {
         let line = "quiet virtio_mmio.device=4K@0xd0000000:49 'virtio_mmio.device=0x200@3489665024:0x32:7'";
-        let place = |base, size, vector| Ok(Place { base, size, vector });
+        let place = |base, size, vector| Ok(Named::Virtio(Place { base, size, vector }));
         let expected = [
             place(0xd000_0000, 0x1000, 49),
             place(0xd000_1000, 0x200, 50),

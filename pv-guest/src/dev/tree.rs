@@ -5,7 +5,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use hypercall_abi::layout;
-use virtio::VirtioError;
 
 use crate::sync::SpinLock;
 
@@ -16,6 +15,10 @@ pub enum Bus {
     Platform,
     /// Behind the registers of a virtio transport.
     VirtioMmio,
+    /// At ports and pins, as in the first PCs.
+    Isa,
+    /// On the cable of an ATA channel.
+    Ata,
 }
 
 /// What a device is for.
@@ -27,19 +30,25 @@ pub enum Class {
     Console,
     /// Time.
     Timer,
+    /// The interrupts of others.
+    Interrupts,
     /// Sectors.
     Block,
+    /// Frames.
+    Net,
+    /// Memory that comes and goes.
+    Memory,
     /// Random bytes.
     Random,
 }
 
 /// How it is with a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// A driver has it.
     Bound,
-    /// It cannot be used.
-    Failed(VirtioError),
+    /// It cannot be used, and why.
+    Failed(String),
 }
 
 /// A device's place in the tree. Devices stay.
@@ -77,15 +86,9 @@ fn with_tree<R>(work: impl FnOnce(&mut Vec<Device>) -> R) -> R {
     let mut tree = TREE.lock();
     if tree.is_empty() {
         let device = |name: &str, class, vector| Device {
-            name: name.into(),
-            bus: Bus::Platform,
-            class,
-            parent: None,
             driver: Some("hooks"),
             vector: Some(vector),
-            about: String::new(),
-            features: Vec::new(),
-            state: State::Bound,
+            ..plain(name.into(), class, None)
         };
         tree.push(device("console", Class::Console, layout::CONSOLE_VECTOR));
         tree.push(device("timer", Class::Timer, layout::TIMER_VECTOR));
@@ -101,13 +104,29 @@ pub fn add(device: Device) -> DeviceId {
     })
 }
 
-/// Say how it is with a device.
-pub fn set_state(id: DeviceId, state: State) {
-    with_tree(|tree| {
-        if let Some(device) = tree.get_mut(id.0) {
-            device.state = state;
-        }
-    });
+/// A device that is simply there, of which nothing else is known.
+pub fn plain(name: String, class: Class, parent: Option<DeviceId>) -> Device {
+    Device {
+        name,
+        bus: Bus::Platform,
+        class,
+        parent,
+        driver: None,
+        vector: None,
+        about: String::new(),
+        features: Vec::new(),
+        state: State::Bound,
+    }
+}
+
+/// The device with a name.
+pub fn find(name: &str) -> Option<DeviceId> {
+    with_tree(|tree| tree.iter().position(|device| device.name == name)).map(DeviceId)
+}
+
+/// Change what is known of a device.
+pub fn update(id: DeviceId, change: impl FnOnce(&mut Device)) {
+    with_tree(|tree| tree.get_mut(id.0).map(change));
 }
 
 /// Visit every device, each behind its parent, with its depth in the tree.
@@ -138,17 +157,7 @@ mod tests {
     use super::*;
 
     fn device(name: &str, parent: Option<usize>) -> Device {
-        Device {
-            name: name.into(),
-            bus: Bus::VirtioMmio,
-            class: Class::Block,
-            parent: parent.map(DeviceId),
-            driver: None,
-            vector: None,
-            about: String::new(),
-            features: Vec::new(),
-            state: State::Bound,
-        }
+        plain(name.into(), Class::Block, parent.map(DeviceId))
     }
 
     #[test]

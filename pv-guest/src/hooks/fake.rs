@@ -104,6 +104,14 @@ impl Hooks for Fake {
             count
         })
     }
+    fn port_read(_: u16) -> u8 {
+        0xff
+    }
+    fn port_write(_: u16, _: u8) {}
+    fn port_read_words(_: u16, into: &mut [u16]) {
+        into.fill(0xffff);
+    }
+    fn port_write_words(_: u16, _: &[u16]) {}
     fn shared() -> &'static SharedPage {
         SHARED.with(|page| *page)
     }

@@ -102,6 +102,15 @@ hooks! {
     /// Take what was typed; 0 when nothing is there.
     fn console_read as "paravane_hook_console_read"(into: &mut [u8]) -> usize;
 
+    /// Read a byte from a port.
+    fn port_read as "paravane_hook_port_read"(port: u16) -> u8;
+    /// Write a byte to a port.
+    fn port_write as "paravane_hook_port_write"(port: u16, value: u8);
+    /// Read words from one port, one after the other.
+    fn port_read_words as "paravane_hook_port_read_words"(port: u16, into: &mut [u16]);
+    /// Write words to one port, one after the other.
+    fn port_write_words as "paravane_hook_port_write_words"(port: u16, from: &[u16]);
+
     /// The page shared with the hypervisor.
     fn shared as "paravane_hook_shared"() -> &'static SharedPage;
     /// The image's name: `native` or `pv`.

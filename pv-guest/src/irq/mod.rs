@@ -6,7 +6,7 @@
 mod bottom;
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use driver_api::{EnvError, Halves};
 use hypercall_abi::{Vector, layout};
@@ -28,6 +28,8 @@ enum Entry {
 
 static HANDLERS: [Once<Entry>; VECTORS] = [const { Once::new() }; VECTORS];
 static COUNTS: [AtomicU64; VECTORS] = [const { AtomicU64::new(0) }; VECTORS];
+/// The vectors that are triggered by level, a bit for each.
+static LEVEL: AtomicU32 = AtomicU32::new(0);
 static UNHANDLED: AtomicU64 = AtomicU64::new(0);
 static ARRIVED_AT: AtomicU64 = AtomicU64::new(0);
 
@@ -46,6 +48,25 @@ pub fn attach(number: u8, halves: Arc<dyn Halves>) -> Result<(), EnvError> {
     bottom::prepare().map_err(|_| EnvError::NoThread)?;
     let is_new = enter(vector, Entry::Halves(halves));
     is_new.then_some(()).ok_or(EnvError::VectorInUse(number))
+}
+
+/// A vector that nobody handles, for a device that has none of its own: below the timer's and virtio's.
+pub fn free_vector() -> Option<Vector> {
+    let mut vectors = (Vector::FIRST..layout::TIMER_VECTOR).filter_map(Vector::new);
+    vectors.find(|vector| {
+        let place = HANDLERS.get(index(*vector));
+        place.is_some_and(|place| !place.is_completed())
+    })
+}
+
+/// From now on a vector is triggered by level: it is ended behind its top half, which has to have its line
+/// lowered.
+pub fn end_late(vector: Vector) {
+    LEVEL.fetch_or(1 << index(vector), Ordering::Relaxed);
+}
+
+fn is_level(place: usize) -> bool {
+    LEVEL.load(Ordering::Relaxed) & 1 << place != 0
 }
 
 fn enter(vector: Vector, entry: Entry) -> bool {
@@ -91,14 +112,16 @@ pub fn unhandled() -> u64 {
 /// Signal the end of the interrupt, and run its handler.
 ///
 /// The end comes first: the handler may make another thread runnable, and once that runs, nobody
-/// would signal it. Interrupts are off, so the vector does not arrive again meanwhile.
+/// would signal it. Interrupts are off, so the vector does not arrive again meanwhile. But for what is
+/// triggered by level: its line is raised yet, and would ask again at once.
 pub(crate) fn dispatch(number: u8) {
     ARRIVED_AT.store(hooks::ticks(), Ordering::Relaxed);
+    let place = Vector::new(number).map(index);
+    let is_level = place.is_some_and(is_level);
     // SDM vol. 3, 11.9: a spurious interrupt is not in service, so it has no end.
-    if number != layout::SPURIOUS_VECTOR {
+    if number != layout::SPURIOUS_VECTOR && !is_level {
         hooks::end_of_interrupt();
     }
-    let place = Vector::new(number).map(index);
     if let Some(count) = place.and_then(|at| COUNTS.get(at)) {
         bump(count);
     }
@@ -110,6 +133,9 @@ pub(crate) fn dispatch(number: u8) {
         Some(Entry::Halves(halves)) if halves.top() => bottom::raise(place),
         Some(Entry::Halves(_)) => {}
         None => bump(&UNHANDLED),
+    }
+    if is_level {
+        hooks::end_of_interrupt();
     }
 }
 
@@ -167,6 +193,17 @@ mod tests {
             run_bottom(index(vector));
             assert_eq!(counts(&halves), (1, 1));
         }
+    }
+
+    #[test]
+    fn a_level_is_ended_behind_its_top_half() {
+        static AT_TOP: AtomicU64 = AtomicU64::new(9);
+        let vector = Vector::new(0x2e).unwrap();
+        assert!(register(vector, || AT_TOP.store(fake::ended(), Ordering::Relaxed)));
+        end_late(vector);
+        dispatch(0x2e);
+        assert_eq!(AT_TOP.load(Ordering::Relaxed), 0);
+        assert_eq!(fake::ended(), 1);
     }
 
     #[test]

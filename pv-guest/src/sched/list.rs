@@ -93,6 +93,28 @@ impl List {
         Some(first)
     }
 
+    /// Take a thread out, wherever it is; `false` when it is not in the list.
+    pub fn remove(&mut self, links: &mut Links, slot: Slot) -> bool {
+        let mut previous = None;
+        let mut next = self.head;
+        while let Some(at) = next.filter(|at| *at != slot) {
+            previous = Some(at);
+            next = links.0[at.index()];
+        }
+        if next.is_none() {
+            return false;
+        }
+        let follower = links.0[slot.index()].take();
+        match previous {
+            Some(previous) => links.0[previous.index()] = follower,
+            None => self.head = follower,
+        }
+        if follower.is_none() {
+            self.tail = previous;
+        }
+        true
+    }
+
     /// Add a thread before the first one that `is_later`, or at the end.
     pub fn insert(&mut self, links: &mut Links, slot: Slot, is_later: impl Fn(Slot) -> bool) {
         let mut previous = None;
@@ -136,6 +158,24 @@ mod tests {
         assert!(list.is_empty());
         list.push_back(&mut links, slot(3));
         assert_eq!(drain(&mut list, &mut links), [3]);
+    }
+
+    #[test]
+    fn a_thread_is_taken_out_wherever_it_is() {
+        for gone in [4, 5, 6] {
+            let (mut list, mut links) = (List::new(), Links::new());
+            for index in [4, 5, 6] {
+                list.push_back(&mut links, slot(index));
+            }
+            assert!(list.remove(&mut links, slot(gone)));
+            assert!(!list.remove(&mut links, slot(gone)));
+            list.push_back(&mut links, slot(7));
+            let mut expected = std::vec![4, 5, 6, 7];
+            expected.retain(|index| *index != gone);
+            assert_eq!(drain(&mut list, &mut links), expected);
+            list.push_back(&mut links, slot(gone));
+            assert!(list.remove(&mut links, slot(gone)) && list.is_empty());
+        }
     }
 
     #[test]

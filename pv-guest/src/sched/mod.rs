@@ -19,6 +19,7 @@ use crate::{hooks, time};
 use alarm::Alarm;
 use list::Slot;
 pub use list::{List, MAX_THREADS};
+pub use policy::NEVER;
 use policy::{Policy, Switch};
 pub use state::{State, ThreadId};
 use thread::Entry;
@@ -176,6 +177,22 @@ pub fn yield_now() {
 pub fn sleep_ns(ns: u64) {
     let until = time::now_ns().saturating_add(ns);
     switch(|policy| policy.sleep_until(until));
+}
+
+/// Sleep until a moment, by [`time::now_ns`], or until [`rouse`] ends it: [`NEVER`] for the latter
+/// alone.
+pub(crate) fn sleep_until(at: u64) {
+    switch(|policy| policy.sleep_until(at));
+}
+
+/// Wake a thread that sleeps before its time; `false` when it does not sleep. Interrupt handlers may
+/// call this.
+pub(crate) fn rouse(id: ThreadId) -> bool {
+    with_scheduler(|s| {
+        let mut was_asleep = false;
+        s.wake(|policy| was_asleep = policy.rouse(id));
+        was_asleep
+    })
 }
 
 /// Wait in a list until [`wake_from`] takes the calling thread out.

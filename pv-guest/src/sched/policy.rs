@@ -6,6 +6,9 @@
 use super::list::{Links, List, MAX_THREADS, Slot};
 use super::state::{State, Thread, ThreadId};
 
+/// The moment that does not come: until then sleeps who is roused by somebody.
+pub const NEVER: u64 = u64::MAX;
+
 /// A change of who has the processor; none when both are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "the table says already that the other thread runs"]
@@ -74,10 +77,10 @@ impl Policy {
         self.has_ready() && !self.is_idle()
     }
 
-    /// When the first sleeper wakes.
+    /// When the first sleeper wakes; `None` when nobody sleeps, or all do [`NEVER`]'s sleep.
     pub fn earliest(&self) -> Option<u64> {
         let first = self.sleepers.first()?;
-        Some(self.thread(first).wake_at)
+        Some(self.thread(first).wake_at).filter(|at| *at != NEVER)
     }
 
     /// Give a new thread a place; it is not ready yet. `None` when the table is full.
@@ -126,6 +129,16 @@ impl Policy {
         }
     }
 
+    /// Make a thread ready before its time; `false` when it does not sleep, or is no more.
+    pub fn rouse(&mut self, id: ThreadId) -> bool {
+        let thread = self.thread(id.slot);
+        let is_asleep = thread.number == id.number && thread.state == State::Sleeping;
+        if is_asleep && self.sleepers.remove(&mut self.links, id.slot) {
+            self.make_ready(id.slot);
+        }
+        is_asleep
+    }
+
     /// The current thread lets the next one run, and stays ready.
     pub fn give_way(&mut self) -> Switch {
         if !self.is_idle() {
@@ -134,7 +147,7 @@ impl Policy {
         self.run_next()
     }
 
-    /// The current thread sleeps.
+    /// The current thread sleeps until a moment, or until somebody rouses it.
     pub fn sleep_until(&mut self, wake_at: u64) -> Switch {
         let slot = self.leave(State::Sleeping);
         self.thread_mut(slot).wake_at = wake_at;

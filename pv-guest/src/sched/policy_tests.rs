@@ -148,3 +148,25 @@ fn the_table_fills_up_and_refuses() {
     policy.release(ids[7].slot);
     assert_eq!(policy.admit("fits").map(|id| id.slot), Some(ids[7].slot));
 }
+
+#[test]
+fn who_is_roused_wakes_before_its_time_and_only_then() {
+    let (mut policy, ids) = table(3);
+    let _ = policy.give_way();
+    let _ = policy.sleep_until(50);
+    let _ = policy.sleep_until(NEVER);
+    assert_eq!(policy.earliest(), Some(50));
+    assert!(policy.rouse(ids[0]));
+    assert!(!policy.rouse(ids[0]), "it is ready");
+    assert!(!policy.rouse(ids[2]), "it runs");
+    assert_eq!(policy.earliest(), None, "nobody waits for a moment");
+    policy.wake_sleepers(NEVER - 1);
+    let stranger = ThreadId {
+        number: 99,
+        ..ids[1]
+    };
+    assert!(!policy.rouse(stranger));
+    assert!(policy.rouse(ids[1]));
+    let order: Vec<_> = (0..4).map(|_| yields(&mut policy)).collect();
+    assert_eq!(order, [1, 2, 3, 1]);
+}

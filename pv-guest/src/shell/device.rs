@@ -59,7 +59,7 @@ fn show(device: &Device, depth: usize) {
         device.features.iter().for_each(|name| print!(" {name}"));
         println!();
     }
-    if let State::Failed(error) = device.state {
+    if let State::Failed(error) = &device.state {
         println!("{:deeper$}failed: {error}", "");
     }
 }
@@ -68,6 +68,8 @@ fn bus_name(bus: Bus) -> &'static str {
     match bus {
         Bus::Platform => "platform",
         Bus::VirtioMmio => "virtio-mmio",
+        Bus::Isa => "isa",
+        Bus::Ata => "ata",
     }
 }
 
@@ -76,7 +78,10 @@ fn class_name(class: Class) -> &'static str {
         Class::Bus => "bus",
         Class::Console => "console",
         Class::Timer => "timer",
+        Class::Interrupts => "irq",
         Class::Block => "block",
+        Class::Net => "net",
+        Class::Memory => "memory",
         Class::Random => "random",
     }
 }

@@ -6,6 +6,8 @@ use hypercall_abi::Vector;
 
 use driver_api::{BlockError, BlockInfo, Dma, ID_BYTES, Operation, Request, SECTOR_SIZE};
 
+use netstack::hash::Fnv;
+
 use super::disk_bench::{self, Bench};
 use super::{Command, CommandError};
 use crate::dev::block::{self, Finished};
@@ -253,38 +255,9 @@ pub(super) fn mix(value: u64) -> u64 {
     value ^ value >> 31
 }
 
-/// The hash FNV-1a with 64 bits.
-struct Fnv(u64);
-
-impl Fnv {
-    fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_hash_is_fnv_1a() {
-        // Test vectors of its authors, draft-eastlake-fnv.
-        for (text, expected) in [
-            ("", 0xcbf2_9ce4_8422_2325),
-            ("a", 0xaf63_dc4c_8601_ec8c),
-            ("foobar", 0x8594_4171_f739_67e8),
-        ] {
-            let mut hash = Fnv::new();
-            hash.add(text.as_bytes());
-            assert_eq!(hash.0, expected);
-        }
-    }
 
     #[test]
     fn patterns_differ_by_sector_word_and_seed() {

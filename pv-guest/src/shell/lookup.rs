@@ -1,6 +1,6 @@
 //! Commands by name, family by family.
 
-use super::{CommandError, basic, device, disk, fault, info, selftest};
+use super::{CommandError, basic, device, disk, fault, hvc, info, net, reach, selftest, stream};
 
 /// A command of the shell.
 pub struct Command {
@@ -15,11 +15,15 @@ pub struct Command {
 }
 
 /// The families of commands, in the order that `help` lists them.
-const FAMILIES: [&[Command]; 6] = [
+const FAMILIES: [&[Command]; 10] = [
     info::COMMANDS,
     basic::COMMANDS,
     device::COMMANDS,
     disk::COMMANDS,
+    hvc::COMMANDS,
+    net::COMMANDS,
+    reach::COMMANDS,
+    stream::COMMANDS,
     fault::COMMANDS,
     selftest::COMMANDS,
 ];

@@ -5,13 +5,19 @@ mod device;
 mod disk;
 mod disk_bench;
 mod fault;
+mod hvc;
 mod info;
 mod lookup;
+mod net;
+mod reach;
 mod selftest;
+mod stream;
 
 use core::fmt;
 
-use driver_api::{BlockError, RandomError};
+use driver_api::{BlockError, ConsoleError, RandomError};
+use netstack::NetFail;
+use netstack::http::HttpError;
 
 use crate::console::{self, Editor, Outcome};
 use crate::{power, print, println, status, text};
@@ -35,8 +41,20 @@ pub enum CommandError<'a> {
     NoMemory,
     /// A disk did not do it.
     Disk(BlockError),
+    /// A console did not do it.
+    Console(ConsoleError),
     /// A source of randomness did not do it.
     Random(RandomError),
+    /// The network did not do it.
+    Net(NetFail),
+    /// What answered did not speak HTTP.
+    Http(HttpError),
+    /// A server of HTTP does not give it out.
+    Status(u16),
+    /// It did not happen for as long as the command waits.
+    TimedOut,
+    /// What came back is not what was sent.
+    Differs,
 }
 
 impl fmt::Display for CommandError<'_> {
@@ -51,8 +69,20 @@ impl fmt::Display for CommandError<'_> {
             }
             Self::NoMemory => f.write_str("no memory is left"),
             Self::Disk(error) => write!(f, "{error}"),
+            Self::Console(error) => write!(f, "{error}"),
             Self::Random(error) => write!(f, "{error}"),
+            Self::Net(error) => write!(f, "{error}"),
+            Self::Http(error) => write!(f, "{error}"),
+            Self::Status(status) => write!(f, "the server answered with status {status}"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Differs => f.write_str("what came back is not what was sent"),
         }
+    }
+}
+
+impl From<NetFail> for CommandError<'_> {
+    fn from(error: NetFail) -> Self {
+        Self::Net(error)
     }
 }
 
@@ -166,6 +196,32 @@ mod tests {
             "disk vda write 0 1",
             "disk vda verify 0 1 x",
             "disk vda flush 1",
+            "balloon x",
+            "mem used",
+            "mem use 0",
+            "mem use x",
+            "hvc write",
+            "hvc echo 0",
+            "hvc read 1",
+            "net eth0",
+            "net dhcp now",
+            "net static",
+            "net static 10.0.2.15",
+            "net static 10.0.2.15/x",
+            "net static 10.0.2/24",
+            "net static 10.0.2.15/24 gw",
+            "net static 10.0.2.15/24 via 10.0.2.2",
+            "ping",
+            "ping host",
+            "ping 10.0.2.2 0",
+            "echo-server",
+            "echo-server 65536",
+            "echo-client 10.0.2.2 7",
+            "get",
+            "get 10.0.2.2/x",
+            "stream send 10.0.2.2 7",
+            "stream get 10.0.2.2 7 1",
+            "stream recv 10.0.2.2 0x7 1",
             "random",
             "random 0",
             "random 65537",
@@ -182,10 +238,26 @@ mod tests {
             "disk vda flush",
             "disk vdc verify 0 1 7",
             "random 8",
+            "balloon",
+            "hvc write a",
+            "hvc hvc1 echo 1",
+            "net dhcp",
+            "net eth1 static 10.0.2.15/24",
         ] {
             assert_eq!(execute(command), Err(CommandError::NoDevice), "{command}");
         }
+        for command in [
+            "ping 10.0.2.2",
+            "echo-server 7",
+            "echo-client 10.0.2.2 7 x",
+            "get http://10.0.2.2/",
+            "stream send 10.0.2.2 7 1",
+        ] {
+            let error = CommandError::Net(NetFail::NoAddress);
+            assert_eq!(execute(command), Err(error), "{command}");
+        }
         assert_eq!(execute("disk"), Ok(()));
+        assert_eq!(execute("net"), Ok(()));
         assert_eq!(fake::output(), b"");
     }
 
@@ -203,8 +275,23 @@ mod tests {
         execute("help").unwrap();
         let shown = std::string::String::from_utf8(fake::output()).unwrap();
         for name in [
-            "help", "mem", "threads", "uptime", "fault", "bench", "echo", "sleep", "lsdev", "disk",
+            "help",
+            "mem",
+            "threads",
+            "uptime",
+            "fault",
+            "bench",
+            "echo",
+            "sleep",
+            "lsdev",
+            "disk",
             "random",
+            "net",
+            "ping",
+            "echo-server",
+            "echo-client",
+            "get",
+            "stream",
         ] {
             assert!(find(name).is_some() && shown.contains(name), "{name}");
         }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::{Command, CommandError};
 use crate::arch::raise;
-use crate::sync::Semaphore;
+use crate::sync::{Mutex, Semaphore, TimedQueue};
 use crate::time::{MILLISECOND, SECOND, now_ns};
 use crate::trap::{self, PAGE_FAULT, Resume};
 use crate::{hooks, mm, println, sched};
@@ -22,11 +22,13 @@ pub const COMMANDS: &[Command] = &[Command {
 /// A check's name, and the check.
 type Check = (&'static str, fn() -> bool);
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 13] = [
     ("threads", threads_share_the_processor),
     ("preempt", busy_threads_are_preempted),
     ("semaphore", semaphores_hand_over),
     ("sleep", sleepers_wake_in_time),
+    ("timed", timed_waits_end_by_news_or_by_the_clock),
+    ("mutex", a_mutex_is_held_by_one_thread),
     ("full", the_thread_table_fills_and_empties),
     ("heap", the_heap_grows_and_is_given_back),
     ("map", pages_come_and_go),
@@ -133,6 +135,49 @@ fn sleepers_wake_in_time() -> bool {
     });
     let in_order = order.load(Ordering::Relaxed) == 210 || is_late.load(Ordering::Relaxed);
     all_ran && in_order && !is_early.load(Ordering::Relaxed)
+}
+
+/// Threads 0 and 1 wait, one of them for good; thread 2 brings the news that one of them waits for.
+fn timed_waits_end_by_news_or_by_the_clock() -> bool {
+    let queue = Arc::new((TimedQueue::new(), AtomicU32::new(0), AtomicU32::new(0)));
+    let shared = queue.clone();
+    let all_ran = run_threads(3, move |number| {
+        let (queue, news, good) = &*shared;
+        let arrived = |least| (news.load(Ordering::Relaxed) >= least).then_some(());
+        let begin = now_ns();
+        let is_good = match number {
+            0 => queue.wait_until(sched::NEVER, || arrived(2)).is_some(),
+            1 => {
+                let result = queue.wait_until(begin + 30 * MILLISECOND, || arrived(3));
+                result.is_none() && now_ns() >= begin + 30 * MILLISECOND
+            }
+            _ => {
+                for _ in 0..2 {
+                    sched::sleep_ns(5 * MILLISECOND);
+                    news.fetch_add(1, Ordering::Relaxed);
+                    queue.wake_all();
+                }
+                true
+            }
+        };
+        good.fetch_add(u32::from(is_good), Ordering::Relaxed);
+    });
+    all_ran && queue.2.load(Ordering::Relaxed) == 3
+}
+
+/// Each sleeps between reading and writing, so that two holders would lose a count.
+fn a_mutex_is_held_by_one_thread() -> bool {
+    let sum = Arc::new(Mutex::new(0u32));
+    let shared = sum.clone();
+    let all_ran = run_threads(4, move |_| {
+        for _ in 0..5 {
+            let mut sum = shared.lock();
+            let old = *sum;
+            sched::sleep_ns(MILLISECOND / 4);
+            *sum = old + 1;
+        }
+    });
+    all_ran && *sum.lock() == 20
 }
 
 fn the_thread_table_fills_and_empties() -> bool {

@@ -11,7 +11,8 @@
 //! CPL 0), `programs`, `process`, `scheduler`, `syscall`.
 //!
 //! A word `skip=NAME,NAME` of the command line leaves out checks and programs, where a platform is
-//! known not to be able to do them.
+//! known not to be able to do them. The word `lines` at its start has the kernel try the I/O APIC
+//! (`lines`) instead of everything else.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -26,6 +27,8 @@ mod cell;
 mod checks;
 mod console;
 mod frame;
+#[allow(unsafe_code)]
+mod lines;
 #[allow(unsafe_code)]
 mod memory;
 #[allow(unsafe_code)]
@@ -73,6 +76,10 @@ extern "C" fn start(boot: *const BootInfo) -> ! {
     segments::init();
     trap::init();
     apic::init(boot.apic_timer_hz);
+    if memory::command_line(&boot).starts_with("lines") {
+        lines::run();
+        finish();
+    }
     checks::run(skipped);
     scheduler::run(skipped)
 }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use crate::cell::OneCpu;
 use crate::frame::Frame;
 use crate::trap::{EMERGENCY_STACK, FIRST_INTERRUPT, PAGE_FAULT, emergency_stack};
-use crate::{apic, x86};
+use crate::{apic, lines, x86};
 
 /// Deal with an event of the kernel.
 pub fn note(frame: &mut Frame) {
@@ -54,7 +54,14 @@ fn note_interrupt(frame: &Frame) {
         noted.rflags = frame.shown_flags();
         noted.cs = frame.cs;
     });
+    let is_line = frame.vector == lines::VECTOR;
+    if is_line {
+        lines::handle();
+    }
     apic::end_of_interrupt();
+    if is_line {
+        lines::handled();
+    }
 }
 
 /// The interrupts since the last call, which no interrupt may disturb: IF is clear.

@@ -8,6 +8,7 @@ mod abuse;
 mod calls;
 mod events;
 mod hello;
+mod lines;
 mod ring;
 mod script;
 mod storm;
@@ -89,6 +90,7 @@ extern "C" fn paravane_start(boot: &'static BootInfo) -> ! {
         "storm" => storm::storm,
         "calls" => calls::each_number,
         "script" => script::script,
+        "lines" => lines::lines,
         "abuse" => abuse::abuse,
         "vectors" => vectors::vectors,
         _ => exit(NO_SUCH_BEHAVIOUR),

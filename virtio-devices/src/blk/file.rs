@@ -172,6 +172,12 @@ impl FileDisk {
     pub fn engine_kind(&self) -> EngineKind {
         self.kind
     }
+
+    /// The file, locked as long as this lives: for who does its I/O without queues.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.files.cached
+    }
 }
 
 impl BlockBackend for FileDisk {

@@ -1,6 +1,6 @@
 //! Where ports lead, and the model-specific registers that are not the processor's own.
 
-use crate::doors::port::Ports;
+use crate::doors::port;
 use crate::error::GuestFault;
 use crate::machine::Machine;
 
@@ -34,24 +34,19 @@ pub trait PortBus {
 
 /// The trapped devices of a machine.
 #[derive(Debug)]
-pub struct Devices<'a> {
-    /// Which device answers.
-    pub ports: &'a mut Ports,
-    /// The state behind them.
-    pub machine: &'a mut Machine,
-}
+pub struct Devices<'a>(pub &'a mut Machine);
 
 impl PortBus for Devices<'_> {
-    fn read(&mut self, port: u16, width: u8) -> Result<u32, GuestFault> {
+    fn read(&mut self, at: u16, width: u8) -> Result<u32, GuestFault> {
         let mut bytes = [0; 4];
         let into = bytes.get_mut(..usize::from(width)).unwrap_or_default();
-        self.ports.read(self.machine, port, into)?;
+        port::read(self.0, at, into)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
-    fn write(&mut self, port: u16, width: u8, value: u32) -> Result<(), GuestFault> {
+    fn write(&mut self, at: u16, width: u8, value: u32) -> Result<(), GuestFault> {
         let bytes = value.to_le_bytes();
         let from = bytes.get(..usize::from(width)).unwrap_or_default();
-        self.ports.write(self.machine, port, from)
+        port::write(self.0, at, from)
     }
 }

@@ -304,10 +304,13 @@ impl<D: Dma> Queue<D> {
         now.wrapping_sub(self.used)
     }
 
-    /// Ask for no interrupts until [`Queue::allow_interrupts`]. With EVENT_IDX there is nothing to
-    /// do: the entry that was asked for stays behind.
+    /// Ask for no interrupts until [`Queue::allow_interrupts`]. With EVENT_IDX the entry that was asked
+    /// for becomes the one that was used last: it comes again after 65535 others.
     pub fn hold_interrupts(&mut self) {
-        if !self.has_events {
+        if self.has_events {
+            let event = self.used.wrapping_sub(1);
+            self.memory.store_u16(self.used_event(), event);
+        } else {
             let flags = wire::AVAIL_NO_INTERRUPT;
             self.memory.store_u16(self.layout.available, flags);
         }
@@ -317,13 +320,28 @@ impl<D: Dma> Queue<D> {
     /// is there already: then none may come for it, and the caller pops again (2.7.14).
     #[must_use = "for what is there already no interrupt comes"]
     pub fn allow_interrupts(&mut self) -> bool {
+        self.allow_interrupts_after(1)
+    }
+
+    /// Ask for an interrupt when the device is done with `count` more chains, at least 1 and no more
+    /// than it has. Returns `true` when so many are there already. Without EVENT_IDX the interrupt
+    /// comes with the first.
+    #[must_use = "for what is there already no interrupt comes"]
+    pub fn allow_interrupts_after(&mut self, count: u16) -> bool {
+        let count = count.clamp(1, self.in_flight.max(1));
         if self.has_events {
-            self.memory.store_u16(self.used_event(), self.used);
+            let event = self.used.wrapping_add(count - 1);
+            self.memory.store_u16(self.used_event(), event);
         } else {
             self.memory.store_u16(self.layout.available, 0);
         }
         // The wish must be visible before the index is read.
         fence(Ordering::SeqCst);
+        self.ready() >= count
+    }
+
+    /// Whether the device is done with a chain that was not popped, or claims so.
+    pub fn has_used(&self) -> bool {
         self.ready() != 0
     }
 

@@ -4,6 +4,7 @@
 //! what a driver must not do is a failed assertion.
 
 use std::boxed::Box;
+use std::collections::VecDeque;
 use std::vec;
 use std::vec::Vec;
 
@@ -65,6 +66,10 @@ pub struct Device {
     pub magic: u32,
     /// Whether the configuration changes at each look.
     pub is_restless: bool,
+    /// A queue whose requests wait until [`Device::give`] has an answer for them.
+    pub patient: Option<usize>,
+    /// Those answers.
+    gifts: VecDeque<Answer>,
     handler: Handler,
     agreed: u64,
     selected: [u32; 3],
@@ -87,6 +92,8 @@ impl Device {
             is_refusing: false,
             magic: wire::MAGIC,
             is_restless: false,
+            patient: None,
+            gifts: VecDeque::new(),
             handler,
             agreed: 0,
             selected: [0; 3],
@@ -126,6 +133,16 @@ impl Device {
         self.status |= status::NEEDS_RESET;
         self.interrupt |= wire::INTERRUPT_CONFIG;
         self.must_interrupt = true;
+    }
+
+    /// Answer the next request of the patient queue with this, at the next run.
+    pub fn give(&mut self, answer: Answer) {
+        self.gifts.push_back(answer);
+    }
+
+    /// How many answers wait for requests.
+    pub fn given(&self) -> usize {
+        self.gifts.len()
     }
 
     fn queue(&mut self) -> Option<&mut Queue> {
@@ -177,6 +194,10 @@ impl Device {
             }
             register::INTERRUPT_ACK => self.interrupt &= !value,
             register::STATUS => self.set_status(value),
+            register::CONFIG.. => {
+                let at = (at - register::CONFIG) as usize;
+                self.config[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
             _ => self.set_queue(at, value),
         }
     }
@@ -225,7 +246,12 @@ impl Device {
         let (mut count, mut is_raised) = (0, core::mem::take(&mut self.must_interrupt));
         for index in 0..self.queues.len() {
             let mut queue = self.queues[index].clone();
-            if core::mem::take(&mut queue.is_notified) {
+            let is_patient = self.patient == Some(index);
+            let is_due = match is_patient {
+                true => queue.is_ready && !self.gifts.is_empty(),
+                false => core::mem::take(&mut queue.is_notified),
+            };
+            if is_due {
                 let (answered, wants) = self.serve(index, &mut queue, memory);
                 count += answered;
                 if wants {
@@ -245,7 +271,8 @@ impl Device {
         let has_events = self.agreed & wire::F_EVENT_IDX != 0;
         let end = u16_at(memory, avail + 2);
         let mut heads = Vec::new();
-        while queue.seen != end {
+        let is_patient = self.patient == Some(index);
+        while queue.seen != end && !(is_patient && heads.len() >= self.gifts.len()) {
             let slot = u64::from(queue.seen) % size;
             heads.push(u16_at(memory, avail + 4 + 2 * slot));
             queue.seen = queue.seen.wrapping_add(1);
@@ -284,7 +311,10 @@ impl Device {
                 }
             }
         }
-        let answer = (self.handler)(&chain);
+        let answer = match self.patient == Some(index) {
+            true => self.gifts.pop_front().expect("an answer each"),
+            false => (self.handler)(&chain),
+        };
         let mut rest = &answer.bytes[..];
         for (phys, len, _) in segments.iter().filter(|(_, _, is_writable)| *is_writable) {
             let (now, later) = rest.split_at(rest.len().min(*len));

@@ -1,0 +1,552 @@
+//! Trapped devices, driven by the kernel in each mode, over real files: an exit for each register access.
+
+use std::fs;
+
+use hypercall_abi::Mode;
+use hypervisor::doctor::{self, Platform};
+use hypervisor::io::{Device, Disk, Engine};
+use hypervisor::{Config, HostError, IoKind, Vm};
+use tempfile::NamedTempFile;
+use tests::{FOREIGN, Ran, TINY, each_mode, kernel, need_kvm, run};
+
+const SECTORS: u64 = 2048;
+
+fn image() -> NamedTempFile {
+    let file = NamedTempFile::new().expect("a file");
+    file.as_file().set_len(SECTORS * 512).expect("room");
+    file
+}
+
+fn with(mode: Mode, devices: Vec<Device>, script: &str) -> Config {
+    let mut config = kernel(mode, script);
+    config.devices = devices;
+    config.io = IoKind::Trapped;
+    config
+}
+
+fn ran(mode: Mode, file: &NamedTempFile, script: &str) -> Ran {
+    run(with(
+        mode,
+        vec![Device::Disk(Disk::new(file.path()))],
+        script,
+    ))
+}
+
+/// FNV-1a, as the kernel's `disk read` has it.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[test]
+fn what_is_written_is_in_the_file_and_read_back() {
+    each_mode(|mode| {
+        let file = image();
+        let first = ran(mode, &file, "disk hda write 3 40 7; disk hda flush");
+        assert_eq!(first.status(), 0, "{}", first.output);
+        let bytes = fs::read(file.path()).expect("the image");
+        let (before, rest) = bytes.split_at(3 * 512);
+        let (written, after) = rest.split_at(40 * 512);
+        assert!(before.iter().chain(after).all(|byte| *byte == 0));
+        // Sectors differ from each other.
+        let mut sectors: Vec<&[u8]> = written.chunks(512).collect();
+        sectors.sort_unstable();
+        sectors.dedup();
+        assert_eq!(sectors.len(), 40);
+        let again = ran(mode, &file, "disk hda verify 3 40 7; disk hda read 0 60");
+        let lines = again.lines();
+        let hash = format!("60 sectors, fnv1a {:016x}", fnv(&bytes[..60 * 512]));
+        assert!(lines.contains(&"40 sectors, 0 wrong"), "{lines:?}");
+        assert!(lines.contains(&hash.as_str()), "{hash}: {lines:?}");
+        assert_eq!(fs::read(file.path()).expect("the image"), bytes);
+    });
+}
+
+#[test]
+fn four_drives_are_on_two_channels_and_each_has_its_own_sectors() {
+    each_mode(|mode| {
+        let files: [NamedTempFile; 4] = std::array::from_fn(|_| image());
+        let disks = files
+            .iter()
+            .map(|file| Device::Disk(Disk::new(file.path())));
+        let mut script = "disk hda id".to_owned();
+        for (seed, name) in ["hda", "hdb", "hdc", "hdd"].into_iter().enumerate() {
+            script += &format!("; disk {name} write {} 3 {seed}", SECTORS - 3);
+        }
+        for (seed, name) in ["hda", "hdb", "hdc", "hdd"].into_iter().enumerate() {
+            script += &format!("; disk {name} verify {} 3 {seed}", SECTORS - 3);
+        }
+        let ran = run(with(mode, disks.collect(), &(script + "; lsdev")));
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+        for line in [
+            "ioapic@fec00000              irq      platform     ioapic               24 pins",
+            "isa                          bus      platform     -",
+            "  ata@1f0                    bus      isa          ata          32      ",
+            "    hda                      block    ata          ata                  1024 KiB, Paravane ATA disk",
+            "    hdb                      block    ata          ata                  1024 KiB, Paravane ATA disk",
+            "  ata@170                    bus      isa          ata          33      ",
+            "    hdc                      block    ata          ata                  1024 KiB, Paravane ATA disk",
+            "    hdd                      block    ata          ata                  1024 KiB, Paravane ATA disk",
+        ] {
+            assert!(ran.output.contains(line), "{line}: {}", ran.output);
+        }
+        // The drive's name is its file's.
+        let name = files[0]
+            .path()
+            .file_name()
+            .expect("a name")
+            .to_string_lossy();
+        assert!(ran.output.contains(&format!("{name}\n")), "{}", ran.output);
+        let written = files.map(|file| fs::read(file.path()).expect("the image"));
+        for (at, one) in written.iter().enumerate() {
+            assert!(written[..at].iter().all(|other| other != one), "drive {at}");
+        }
+    });
+}
+
+#[test]
+fn what_has_no_trapped_counterpart_stays_virtio() {
+    each_mode(|mode| {
+        let file = image();
+        let devices = vec![Device::Rng, Device::Disk(Disk::new(file.path()))];
+        let script = "random 32; disk hda write 0 1 1; random 32; disk hda verify 0 1 1; lsdev";
+        let ran = run(with(mode, devices, script));
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+        for line in ["virtio-mmio@d0000000 ", "  hwrng ", "  ata@1f0 "] {
+            assert!(ran.output.contains(line), "{line}: {}", ran.output);
+        }
+    });
+}
+
+#[test]
+fn a_wrong_sector_is_found_and_ends_the_script_with_its_status() {
+    each_mode(|mode| {
+        let file = image();
+        let ran = ran(mode, &file, "disk hda write 0 16 1; disk hda verify 0 17 1");
+        assert_eq!(ran.status(), 1, "{}", ran.output);
+        let end = "17 sectors, 1 wrong\ninput/output error\n";
+        assert!(ran.output.contains(end), "{}", ran.output);
+    });
+}
+
+#[test]
+fn what_the_host_cannot_do_is_an_input_output_error_and_the_drive_goes_on() {
+    each_mode(|mode| {
+        let file = image();
+        // The file's end is where it was when the machine was built, as the guest knows it.
+        let config = with(
+            mode,
+            vec![Device::Disk(Disk::new(file.path()))],
+            "disk hda read 0 2048",
+        );
+        let ran = tests::run_with(config, |_| {
+            file.as_file().set_len(4096).expect("it is ours")
+        });
+        assert_eq!(ran.status(), 1, "{}", ran.output);
+        assert!(ran.output.contains("input/output error"), "{}", ran.output);
+
+        let file = image();
+        let read_only = Disk {
+            read_only: true,
+            ..Disk::new(file.path())
+        };
+        let script = "disk hda read 0 4; disk hda write 0 1 1";
+        let ran = run(with(mode, vec![Device::Disk(read_only)], script));
+        assert_eq!(ran.status(), 1, "{}", ran.output);
+        assert!(ran.output.contains("4 sectors, fnv1a"), "{}", ran.output);
+        assert!(
+            ran.output.ends_with("input/output error\n"),
+            "{}",
+            ran.output
+        );
+        assert!(
+            fs::read(file.path())
+                .expect("the image")
+                .iter()
+                .all(|byte| *byte == 0)
+        );
+    });
+}
+
+#[test]
+fn a_disk_that_cannot_be_had_is_refused_before_the_guest_starts() {
+    need_kvm!();
+    let file = image();
+    let config = |disks| with(Mode::Pv, disks, "echo");
+    let refused = |disks| {
+        let error = Vm::new(config(disks), Box::new(std::io::sink())).expect_err("it is refused");
+        error.to_string()
+    };
+    let one = || Device::Disk(Disk::new(file.path()));
+    let first = Vm::new(config(vec![one()]), Box::new(std::io::sink())).expect("a machine");
+    assert!(refused(vec![one()]).contains("in use by another process"));
+    drop(first);
+    let direct = Disk {
+        direct: true,
+        ..Disk::new(file.path())
+    };
+    assert!(refused(vec![Device::Disk(direct)]).contains("use virtio"));
+    let queues = Disk {
+        queues: 2,
+        ..Disk::new(file.path())
+    };
+    assert!(refused(vec![Device::Disk(queues)]).contains("no queues"));
+    let ring = Disk {
+        engine: Engine::IoUring,
+        ..Disk::new(file.path())
+    };
+    assert!(refused(vec![Device::Disk(ring)]).contains("no io_uring"));
+    let many: Vec<_> = (0..5).map(|_| one()).collect();
+    let error = Vm::new(config(many), Box::new(std::io::sink())).expect_err("too many");
+    assert!(
+        matches!(error, HostError::Devices { count: 5, limit: 4 }),
+        "{error}"
+    );
+}
+
+/// Accesses to ports that left the virtual machine, in and out, without those of the console.
+fn accesses(ran: &Ran) -> [u64; 2] {
+    let exits = &ran.outcome.stats.exits;
+    let of = |kinds: [&str; 2]| -> u64 {
+        let counts = kinds.map(|kind| exits.get(kind).map_or(0, |count| count.count));
+        counts.into_iter().sum()
+    };
+    let calls = |names: [&str; 2]| -> u64 { names.map(|name| ran.calls(name)).into_iter().sum() };
+    let [reads, writes] = [of(["port read", "trap in"]), of(["port write", "trap out"])];
+    [
+        reads + calls(["port_read", "port_read_string"]),
+        writes + calls(["port_write", "port_write_string"]),
+    ]
+}
+
+/// How many accesses one request of 8 KiB is: those of six, but for those of one.
+fn cost(mode: Mode, file: &NamedTempFile, [one, six]: [&str; 2]) -> [u64; 2] {
+    let [one, six] = [one, six].map(|script| {
+        let ran = ran(mode, file, script);
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+        ran
+    });
+    // Both say as much, so the console's accesses are as many.
+    assert_eq!(one.outcome.console_bytes, six.outcome.console_bytes);
+    let both = accesses(&six).into_iter().zip(accesses(&one));
+    let each: Vec<u64> = both.map(|(six, one)| six - one).collect();
+    assert!(each.iter().all(|count| count.is_multiple_of(5)), "{each:?}");
+    [each[0] / 5, each[1] / 5]
+}
+
+#[test]
+fn each_access_to_a_register_is_an_exit_and_counted() {
+    each_mode(|mode| {
+        let file = image();
+        let reads = cost(mode, &file, ["disk hda read 0 16", "disk hda read 0 96"]);
+        let writes = cost(
+            mode,
+            &file,
+            ["disk hda write 0 16 3", "disk hda write 0 96 3"],
+        );
+        // The drive is looked at before the command, and its status is read in the interrupt; the registers
+        // are device, count, three of the address, and command. A write is polled for its first block.
+        let (looks, registers) = (2, 6);
+        match mode {
+            // KVM takes a string of reads in pieces of at most 1 KiB, which end with a page of memory, and a
+            // string of writes word by word.
+            Mode::Hvm => {
+                assert!((looks + 8..=looks + 11).contains(&reads[0]), "{reads:?}");
+                assert_eq!(reads[1], registers);
+                assert_eq!(writes, [looks + 1, registers + 4096]);
+            }
+            // One trap is one string.
+            Mode::Trap | Mode::Patch => {
+                assert_eq!(reads, [looks + 1, registers]);
+                assert_eq!(writes, [looks + 1, registers + 1]);
+            }
+            // A call is a page of memory at most.
+            Mode::Pv => {
+                assert!((looks + 2..=looks + 3).contains(&reads[0]), "{reads:?}");
+                assert_eq!((reads[1], writes[0]), (registers, looks + 1));
+                assert!(
+                    (registers + 2..=registers + 3).contains(&writes[1]),
+                    "{writes:?}"
+                );
+            }
+        }
+    });
+}
+
+/// Interrupts of a disk that `lsdev` counts.
+fn interrupts(ran: &Ran) -> u64 {
+    let line = ran.output.lines().find(|line| line.contains("  ata@1f0 "));
+    let words: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "interrupts,");
+    let count = at.and_then(|at| words.get(at - 1)?.parse().ok());
+    count.unwrap_or_else(|| panic!("{}", ran.output))
+}
+
+#[test]
+fn each_block_is_an_interrupt_and_nothing_else_is_one() {
+    each_mode(|mode| {
+        let file = image();
+        let none = ran(mode, &file, "lsdev");
+        // Two blocks and five sectors, and a flush.
+        let some = ran(
+            mode,
+            &file,
+            "disk hda write 0 37 1; disk hda read 0 37; disk hda flush; lsdev",
+        );
+        assert_eq!((interrupts(&none), interrupts(&some)), (0, 7));
+    });
+}
+
+/// A guest that tries the pins of the I/O APIC with a drive's line.
+fn lines_of(mode: Mode, file: &NamedTempFile) -> Ran {
+    let image = if mode == Mode::Pv { TINY } else { FOREIGN };
+    let mut config = Config::new(mode, image, "the guest that tries lines");
+    config.command_line = "lines".to_owned();
+    config.memory_bytes = 16 << 20;
+    config.devices = vec![Device::Disk(Disk::new(file.path()))];
+    config.io = IoKind::Trapped;
+    run(config)
+}
+
+#[test]
+fn a_raised_line_interrupts_once_by_edge_and_until_it_is_lowered_by_level() {
+    each_mode(|mode| {
+        let ran = lines_of(mode, &image());
+        // kvm_pvm ends an interrupt when it delivers it. Where it says so before the guest has lowered the
+        // line, the interrupt is requested once more, and what is requested cannot be taken back.
+        let is_early = doctor::platform() == Platform::KvmPvm;
+        let lines = ran.lines();
+        for (what, count) in [
+            ("edge, acknowledged in 0, ended at the local APIC", 1),
+            ("level, acknowledged in 1, ended at both", 1),
+            ("level, acknowledged in 4, ended at both", 4),
+            ("level, acknowledged in 1, ended at the local APIC", 1),
+            ("level, acknowledged in 4, ended at the local APIC", 4),
+        ] {
+            let more = u64::from(is_early && what.starts_with("level"));
+            let found = lines
+                .iter()
+                .find_map(|line| line.strip_prefix(what)?.strip_prefix(": "));
+            let found: u64 = found.and_then(|found| found.parse().ok()).expect(what);
+            assert!(
+                (count..=count + more).contains(&found),
+                "{mode:?}, {what}: {found}"
+            );
+        }
+        // KVM left for the end of each of these.
+        let ends = ran.outcome.stats.exits.get("end of interrupt");
+        assert!(ends.is_some_and(|ends| ends.count >= 10), "{ends:?}");
+    });
+}
+
+/// An access to a register: a byte written, or read.
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    Out(u16, u8),
+    In(u16),
+}
+use Access::{In, Out};
+
+/// A native guest of these accesses, which writes each byte that it read as two letters.
+fn native(mode: Mode, accesses: &[Access]) -> Config {
+    use iced_x86::code_asm::{ah, al, ax, dx, eax, ecx};
+    tests::image::instructions(mode, |a| {
+        for access in accesses {
+            match *access {
+                Out(port, value) => {
+                    a.mov(dx, u32::from(port))?;
+                    a.mov(al, u32::from(value))?;
+                    a.out(dx, al)?;
+                }
+                In(port) => {
+                    a.mov(dx, u32::from(port))?;
+                    a.in_(al, dx)?;
+                    a.mov(ah, al)?;
+                    a.shr(al, 4)?;
+                    a.and(ax, 0x0f0f)?;
+                    a.or(ax, 0x4040)?;
+                    a.mov(dx, 0x3f8)?;
+                    a.out(dx, al)?;
+                    a.mov(al, ah)?;
+                    a.out(dx, al)?;
+                }
+            }
+        }
+        a.xor(ecx, ecx)?;
+        a.mov(eax, ecx)?;
+        a.out(0xf4, eax)
+    })
+}
+
+/// What a guest in a mode reads in the course of these accesses to a machine with a drive.
+fn reads(mode: Mode, accesses: &[Access]) -> Vec<u8> {
+    let file = image();
+    let mut config = match mode {
+        Mode::Pv => {
+            let statements = accesses.iter().map(|access| match access {
+                Out(port, value) => format!("machine 51 {port:x} 1 {value:x}"),
+                In(port) => format!("machine 50 {port:x} 1; say end"),
+            });
+            // Behind the last one comes what the machine says of its devices.
+            tests::script(&(statements.collect::<Vec<_>>().join(";") + ";"))
+        }
+        _ => native(mode, accesses),
+    };
+    config.devices = vec![Device::Disk(Disk::new(file.path()))];
+    config.io = IoKind::Trapped;
+    let ran = run(config);
+    assert_eq!(ran.status(), 0, "{}", ran.output);
+    if mode != Mode::Pv {
+        let letters: Vec<u8> = ran.output.bytes().map(|letter| letter & 0xf).collect();
+        return letters
+            .chunks_exact(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect();
+    }
+    let lines: Vec<&str> = ran.output.lines().collect();
+    let before = lines
+        .windows(2)
+        .filter(|pair| pair[1] == "end")
+        .map(|pair| pair[0]);
+    let value = |line: &str| {
+        let digits = line.strip_prefix("Ok(")?.strip_suffix(')')?;
+        u8::from_str_radix(digits, 16).ok()
+    };
+    before
+        .map(|line| value(line).unwrap_or_else(|| panic!("{line}")))
+        .collect()
+}
+
+/// Give a drive a command with 28 bits of address; then its status and its error register are read.
+fn command(device: u8, [low, mid, high]: [u8; 3], count: u8, which: u8) -> Vec<Access> {
+    vec![
+        Out(0x1f6, device),
+        Out(0x1f2, count),
+        Out(0x1f3, low),
+        Out(0x1f4, mid),
+        Out(0x1f5, high),
+        Out(0x1f7, which),
+        In(0x1f7),
+        In(0x1f1),
+    ]
+}
+
+/// Status: ready, and with an error, and with data.
+const READY: u8 = 0x50;
+const FAILED: u8 = 0x51;
+const DATA: u8 = 0x58;
+/// Error: no such sector, and aborted.
+const NOT_FOUND: u8 = 0x10;
+const ABORTED: u8 = 0x04;
+
+#[test]
+fn commands_that_cannot_be_are_answered_as_the_standard_says() {
+    let first = [0, 0, 0];
+    let last = (SECTORS as u32 - 1).to_le_bytes();
+    let last = [last[0], last[1], last[2]];
+    let cases = [
+        (
+            "the last sector",
+            command(0x40, last, 1, 0x20),
+            vec![DATA, 0],
+        ),
+        (
+            "one behind it",
+            command(0x40, last, 2, 0x20),
+            vec![FAILED, NOT_FOUND],
+        ),
+        (
+            "one behind it, to be written",
+            command(0x40, last, 2, 0x30),
+            vec![FAILED, NOT_FOUND],
+        ),
+        (
+            "as many as there are with 8 bits",
+            command(0x40, [0xff; 3], 0, 0x20),
+            vec![FAILED, NOT_FOUND],
+        ),
+        (
+            "an unknown command",
+            command(0x40, first, 1, 0xff),
+            vec![FAILED, ABORTED],
+        ),
+        (
+            "a packet device's",
+            command(0x40, first, 1, 0xa1),
+            vec![FAILED, ABORTED],
+        ),
+        ("DMA", command(0x40, first, 1, 0xc8), vec![FAILED, ABORTED]),
+        (
+            "a block before it has a size",
+            command(0x40, first, 1, 0xc4),
+            vec![FAILED, ABORTED],
+        ),
+        (
+            "a block of three",
+            command(0x40, first, 3, 0xc6),
+            vec![FAILED, ABORTED],
+        ),
+        (
+            "sector 0 of a track",
+            command(0x00, first, 1, 0x20),
+            vec![FAILED, ABORTED],
+        ),
+        (
+            "the drive that is not there",
+            command(0x50, first, 1, 0xec),
+            vec![0, 1],
+        ),
+        (
+            "data that nobody asked for",
+            vec![In(0x1f0), In(0x1f7)],
+            vec![0xff, READY],
+        ),
+        (
+            "data for nobody",
+            vec![Out(0x1f0, 7), Out(0x1f6, 0x40), In(0x1f7), In(0x1f0)],
+            vec![READY, 0xff],
+        ),
+        (
+            "a reset in a command",
+            [
+                command(0x40, first, 1, 0x20),
+                vec![
+                    Out(0x3f6, 4),
+                    In(0x3f6),
+                    Out(0x3f6, 0),
+                    In(0x1f7),
+                    In(0x1f0),
+                ],
+            ]
+            .concat(),
+            vec![DATA, 0, 0x80, READY, 0xff],
+        ),
+    ];
+    each_mode(|mode| {
+        for (what, accesses, expected) in &cases {
+            assert_eq!(&reads(mode, accesses), expected, "{what}");
+        }
+    });
+}
+
+#[test]
+fn a_call_for_a_port_that_is_not_there_is_an_error() {
+    need_kvm!();
+    let file = image();
+    // Absent, a width of 3, a page and a word, outside of memory; then a call that is good.
+    let mut config = tests::script(
+        "machine 50 666 1; machine 51 666 1 0; machine 50 1f7 3; machine 52 1f0 2 900000 801; \
+         machine 52 1f0 2 ffffffffffff 1; machine 53 1f0 2 ffffffffffff 1; machine 52 1f0 2 900000 0; \
+         machine 50 1f7 1",
+    );
+    config.devices = vec![Device::Disk(Disk::new(file.path()))];
+    config.io = IoKind::Trapped;
+    let ran = run(config);
+    let lines = ran.lines();
+    let (argument, range) = ("Err(BadArgument)", "Err(BadRange)");
+    let expected = [
+        argument, argument, argument, argument, range, range, argument, "Ok(50)",
+    ];
+    assert_eq!(lines, expected);
+}
