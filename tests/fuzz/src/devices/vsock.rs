@@ -58,6 +58,8 @@ pub struct Subject {
     listener: UnixListener,
     handle: Option<Handle>,
     programs: Vec<UnixStream>,
+    /// The ports, the guest's and the host's, that the guest has asked for in this case.
+    asked: Vec<(u32, u32)>,
 }
 
 impl Subject {
@@ -74,6 +76,7 @@ impl Subject {
             listener,
             handle: None,
             programs: Vec::new(),
+            asked: Vec::new(),
         })
     }
 
@@ -100,7 +103,7 @@ impl Subject {
         let Ok(mut stream) = UnixStream::connect(self.path()) else {
             return;
         };
-        let port = what % 4;
+        let port = what % 3;
         let line = match what >> 8 & 7 {
             0 => "HELLO\n".into(),
             1 => "CONN".into(),
@@ -152,6 +155,7 @@ impl crate::virtio::Subject for Subject {
     fn device(&mut self, _: &mut Rng) -> io::Result<Box<dyn Device>> {
         let vsock = Vsock::new(CID, &self.path()).map_err(io::Error::other)?;
         self.handle = Some(vsock.handle());
+        self.asked.clear();
         Ok(Box::new(vsock))
     }
 
@@ -163,7 +167,7 @@ impl crate::virtio::Subject for Subject {
                 let len = maker.rng.u32(HEADER + 1..most);
                 maker.pieces(&mut request, len, 3, true);
             }
-            TRANSMIT => packet(maker, &mut request),
+            TRANSMIT => packet(maker, &mut request, &mut self.asked),
             _ => {
                 let len = maker.rng.u32(4..64);
                 maker.pieces(&mut request, len, 2, true);
@@ -192,7 +196,9 @@ impl crate::virtio::Subject for Subject {
             1..10 => self.call(what >> 5),
             10..18 => self.speak(which, 1 + some % 5000, tally),
             18 => self.speak(which, 1 + some % 0x4_0000, tally),
-            19..29 => self.hear(which, tally),
+            19..29 => (0..self.programs.len())
+                .rev()
+                .for_each(|which| self.hear(which, tally)),
             _ if which < self.programs.len() => {
                 self.programs.swap_remove(which);
                 tally.reached("program left");
@@ -272,11 +278,11 @@ fn header(ports: (u32, u32), len: u32, op: u64, flags: u32, room: u32) -> [u64; 
 }
 
 /// A packet of the guest's: mostly one that means something.
-fn packet(maker: &mut Maker<'_>, request: &mut Request) {
+fn packet(maker: &mut Maker<'_>, request: &mut Request, asked: &mut Vec<(u32, u32)>) {
     let (any, program, guest) = (
         maker.rng.u32(..),
-        PROGRAMS + maker.rng.u32(..8),
-        maker.rng.u32(..4),
+        PROGRAMS + maker.rng.u32(..3),
+        maker.rng.u32(..3),
     );
     let host = maker
         .rng
@@ -284,17 +290,23 @@ fn packet(maker: &mut Maker<'_>, request: &mut Request) {
     let guest = maker.rng.one_of(&[guest, guest, guest, guest, guest, any]);
     let op = match maker.rng.u32(..20) {
         0..5 => REQUEST,
-        5..7 => RESPONSE,
-        7..14 => DATA,
+        5..8 => RESPONSE,
+        8..14 => DATA,
         14..19 => maker.rng.u64(1..8),
         _ => maker.rng.u64(..0x1_0000),
     };
+    let mut ports = (guest, host);
+    match asked.is_empty() {
+        _ if op == REQUEST => asked.push(ports),
+        false if !maker.rng.once_in(4) => ports = maker.rng.one_of(asked),
+        _ => {}
+    }
     let some = maker.rng.u32(..);
     let flags = maker.rng.one_of(&[0, 1, 2, 3, some]);
     let room = maker.rng.one_of(&[0x8000, 0x8000, 0x8000, 0, 5, some]);
     let most = maker.rng.one_of(&[1, 64, 3000, 3000, 0x1_8000]);
     let len = if op == DATA { maker.rng.u32(..most) } else { 0 };
-    let mut words = header((guest, host), len, op, flags, room);
+    let mut words = header(ports, len, op, flags, room);
     words[5] = maker.rng.one_of(&[0, 0, 0, u64::from(some)]);
     if maker.rng.once_in(24) {
         let bits = maker.rng.u64(..);
