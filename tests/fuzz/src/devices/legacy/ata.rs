@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fastrand::Rng;
 use hypervisor::legacy::{Channel, SECTOR, Sectors};
 
-use super::{STEPS, bytes};
+use super::{Step, byte, bytes, show, steps};
 use crate::random::Choose;
 use crate::tally::Tally;
 use crate::target::Target;
@@ -125,43 +125,40 @@ impl Sectors for Drive {
 /// Two drives on a channel.
 pub struct Ata;
 
-impl Ata {
-    /// One step of a driver that may be wrong.
-    fn step(rng: &mut Rng, channel: &mut Channel, tally: &mut Tally) {
-        match rng.u32(..10) {
-            0..4 => command(rng, channel),
-            4..7 => {
-                // Data, as much as a block or not.
-                let len = rng.one_of(&[1, 2, 4, 512, 512, 512, 8192, 3, 513]);
-                let mut data = vec![0x5c; len];
-                match rng.bool() {
-                    true => channel.read(0, &mut data),
-                    false => channel.write(0, &data),
-                }
-                tally.bytes += len as u64;
-            }
-            7 => {
-                let some = rng.u8(..);
-                channel.write_control(&[rng.one_of(&[0, 0, 2, 4, 6, 0x80, some])]);
-            }
-            8 => {
-                let offset = rng.u16(..9);
-                let from = bytes(rng, &[0, 1, 1, 1, 2, 4, 8]);
-                channel.write(offset, &from);
-            }
-            _ => {
-                let mut into = bytes(rng, &[0, 1, 1, 2, 4, 8]);
-                match rng.u16(..10) {
-                    9 => channel.read_control(&mut into),
-                    offset => channel.read(offset, &mut into),
-                }
+/// Where the control block's register is, as in a PC: so far behind the command block.
+const CONTROL: u64 = 0x206;
+
+/// One step of a driver that may be wrong.
+fn step(rng: &mut Rng, steps: &mut Vec<Step>) {
+    let some = rng.u8(..);
+    steps.push(match rng.u32(..10) {
+        0..4 => return command(rng, steps),
+        4..7 => {
+            // Data, as much as a block or not.
+            let len = rng.one_of(&[1, 2, 4, 512, 512, 512, 8192, 3, 513]);
+            let bytes = vec![0x5c; len];
+            match rng.bool() {
+                true => Step::Read { at: 0, len },
+                false => Step::Write { at: 0, bytes },
             }
         }
-    }
+        7 => byte(CONTROL, rng.one_of(&[0, 0, 2, 4, 6, 0x80, some])),
+        8 => Step::Write {
+            at: rng.u64(..9),
+            bytes: bytes(rng, &[0, 1, 1, 1, 2, 4, 8]),
+        },
+        _ => {
+            let offset = rng.u64(..9);
+            Step::Read {
+                at: rng.one_of(&[offset, offset, offset, CONTROL]),
+                len: rng.one_of(&[0, 1, 1, 2, 4, 8]),
+            }
+        }
+    });
 }
 
 /// A command with its registers: mostly one that there is.
-fn command(rng: &mut Rng, channel: &mut Channel) {
+fn command(rng: &mut Rng, steps: &mut Vec<Step>) {
     let some = rng.u8(..);
     let code = rng.one_of(&[
         0x20, 0x20, 0x20, 0x24, 0x29, 0x30, 0x30, 0x34, 0x39, 0x40, 0x42, 0x90, 0x91, 0xc4, 0xc5,
@@ -170,17 +167,25 @@ fn command(rng: &mut Rng, channel: &mut Channel) {
     let (near, odd) = (rng.u16(..SECTORS as u16 + 4), rng.u8(..));
     // The registers that a 48-bit command has twice come first with their high bytes.
     for high in [0, near.to_be_bytes()[0] & rng.one_of(&[0, 0, 3])] {
-        channel.write(2, &[rng.one_of(&[high, 1, 1, 2, 3, 8, 16, odd, 0])]);
-        channel.write(3, &[near.to_le_bytes()[0]]);
-        channel.write(4, &[near.to_le_bytes()[1]]);
-        channel.write(5, &[rng.one_of(&[0, 0, 0, 0, odd])]);
+        steps.push(byte(2, rng.one_of(&[high, 1, 1, 2, 3, 8, 16, odd, 0])));
+        steps.push(byte(3, near.to_le_bytes()[0]));
+        steps.push(byte(4, near.to_le_bytes()[1]));
+        steps.push(byte(5, rng.one_of(&[0, 0, 0, 0, odd])));
     }
-    channel.write(
-        1,
-        &[rng.one_of(&[0x02, 0x03, 0x55, 0x66, 0x82, 0xaa, 0xcc, odd])],
-    );
-    channel.write(6, &[rng.one_of(&[0xe0, 0xe0, 0xe0, 0xf0, 0xa0, 0xb0, odd])]);
-    channel.write(7, &[code]);
+    steps.push(byte(1, rng.one_of(&[0x02, 0x03, 0x55, 0x66, 0x82, 0xaa, 0xcc, odd])));
+    steps.push(byte(6, rng.one_of(&[0xe0, 0xe0, 0xe0, 0xf0, 0xa0, 0xb0, odd])));
+    steps.push(byte(7, code));
+}
+
+fn apply(channel: &mut Channel, step: &Step) {
+    match step {
+        Step::Read { at: CONTROL, len } => channel.read_control(&mut vec![0; *len]),
+        // Offsets are below a page.
+        Step::Read { at, len } => channel.read(*at as u16, &mut vec![0; *len]),
+        Step::Write { at: CONTROL, bytes } => channel.write_control(bytes),
+        Step::Write { at, bytes } => channel.write(*at as u16, bytes),
+        Step::Event { .. } => {}
+    }
 }
 
 fn get(channel: &mut Channel, offset: u16) -> u8 {
@@ -231,14 +236,18 @@ fn probe_ata(channel: &mut Channel, drive: &Drive) -> Result<(), String> {
 
 impl Target for Ata {
     fn case(&mut self, mut rng: Rng, tally: &mut Tally) -> Result<(), String> {
+        let steps = steps(&mut rng, step);
         let drives = [false, true].map(|is_read_only| Drive::new(is_read_only && rng.bool()));
         let [first, second] = drives
             .clone()
             .map(|drive| Box::new(drive) as Box<dyn Sectors>);
         let mut channel = Channel::new(first, rng.bool().then_some(second));
-        for _ in 0..1 + rng.u32(..STEPS) {
-            Ata::step(&mut rng, &mut channel, tally);
+        for step in &steps {
+            apply(&mut channel, step);
             tally.operations += 1;
+            if let Step::Read { at: 0, len } = step {
+                tally.bytes += *len as u64;
+            }
             if channel.interrupt() {
                 tally.reached("an interrupt");
             }
@@ -263,7 +272,7 @@ impl Target for Ata {
         first.medium().wrong.take().map_or(Ok(()), Err)
     }
 
-    fn show(&mut self, _: Rng) -> String {
-        "accesses to the registers of a channel, by the case's numbers".into()
+    fn show(&mut self, mut rng: Rng) -> String {
+        show(&steps(&mut rng, step))
     }
 }

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use hypervisor::legacy::{IoApic, Message};
 
-use super::{STEPS, bytes};
+use super::{Step, bytes, show, steps};
 use crate::random::Choose;
 use crate::tally::Tally;
 use crate::target::Target;
@@ -38,52 +38,78 @@ fn check(messages: impl IntoIterator<Item = Message>) -> Result<(), String> {
     Ok(())
 }
 
-impl Apic {
-    fn step(rng: &mut Rng, apic: &mut IoApic, tally: &mut Tally) -> Result<(), String> {
-        let pin = rng.usize(..30);
-        match rng.u32(..8) {
-            0..3 => {
-                // An entry, mostly of an interrupt.
-                let (vector, odd) = (rng.u32(0x10..0x60), rng.u32(..));
-                let flags = rng.one_of(&[0, 0, LEVEL, LEVEL, MASKED, LEVEL | MASKED, 1 << 8, odd]);
-                let half = rng.u32(..8).saturating_sub(6);
-                apic.write(0, &(0x10 + 2 * pin as u32 + half).to_le_bytes());
-                check(apic.write(0x10, &(vector | flags).to_le_bytes()))
+/// Events: a pin's line is raised or lowered; an interrupt of a vector ends.
+const LINE: &str = "a line is set";
+const END: &str = "an interrupt ends";
+
+/// A write of a 32-bit register.
+fn word(at: u64, value: u32) -> Step {
+    Step::Write {
+        at,
+        bytes: value.to_le_bytes().into(),
+    }
+}
+
+/// One step of a driver that may be wrong, of a device, or of a processor.
+fn step(rng: &mut Rng, steps: &mut Vec<Step>) {
+    let pin = rng.u32(..30);
+    match rng.u32(..8) {
+        0..3 => {
+            // An entry, mostly of an interrupt.
+            let (vector, odd) = (rng.u32(0x10..0x60), rng.u32(..));
+            let flags = [0, 0, LEVEL, LEVEL, MASKED, LEVEL | MASKED, 1 << 8, odd];
+            let half = rng.u32(..8).saturating_sub(6);
+            steps.push(word(0, 0x10 + 2 * pin + half));
+            steps.push(word(0x10, vector | rng.one_of(&flags)));
+        }
+        3..6 => steps.push(Step::Event {
+            what: LINE,
+            first: pin.into(),
+            second: rng.u64(..2),
+        }),
+        6 => steps.push(Step::Event {
+            what: END,
+            first: rng.u64(0x10..0x60),
+            second: 0,
+        }),
+        _ => {
+            let (small, any) = (rng.u64(..0x50), rng.u64(..));
+            let at = rng.one_of(&[0, 0x10, 0x40, small, any]);
+            let bytes = bytes(rng, &[0, 1, 2, 4, 4, 4, 8]);
+            steps.push(match rng.bool() {
+                true => Step::Write { at, bytes },
+                false => Step::Read { at, len: bytes.len() },
+            });
+        }
+    }
+}
+
+/// Do it, and check what is sent.
+fn apply(apic: &mut IoApic, step: &Step, tally: &mut Tally) -> Result<(), String> {
+    match step {
+        Step::Write { at, bytes } => check(apic.write(*at, bytes)),
+        Step::Read { at, len } => {
+            apic.read(*at, &mut vec![0; *len]);
+            check(apic.level_pins().map(|(_, message)| message))
+        }
+        Step::Event { what: END, first, .. } => {
+            let sent = apic.end(*first as u8);
+            if !sent.is_empty() {
+                tally.reached("a level after its end");
             }
-            3..6 => {
-                let low = if pin < 24 { entry(apic, pin) } else { MASKED };
-                let sent = apic.set_line(pin, rng.bool());
-                if sent.is_some() && low & MASKED != 0 {
-                    return Err(format!("pin {pin} is masked, and sends {sent:?}"));
-                }
-                if sent.is_some() {
-                    tally.reached(if low & LEVEL == 0 {
-                        "an edge"
-                    } else {
-                        "a level"
-                    });
-                }
-                check(sent)
+            check(sent)
+        }
+        Step::Event { first, second, .. } => {
+            let pin = *first as usize;
+            let low = if pin < 24 { entry(apic, pin) } else { MASKED };
+            let sent = apic.set_line(pin, *second != 0);
+            if sent.is_some() && low & MASKED != 0 {
+                return Err(format!("pin {pin} is masked, and sends {sent:?}"));
             }
-            6 => {
-                let sent = apic.end(rng.u8(0x10..0x60));
-                if !sent.is_empty() {
-                    tally.reached("a level after its end");
-                }
-                check(sent)
+            if sent.is_some() {
+                tally.reached(if low & LEVEL == 0 { "an edge" } else { "a level" });
             }
-            _ => {
-                let (small, any) = (rng.u64(..0x50), rng.u64(..));
-                let offset = rng.one_of(&[0, 0x10, 0x40, small, any]);
-                let mut some = bytes(rng, &[0, 1, 2, 4, 4, 4, 8]);
-                match rng.bool() {
-                    true => check(apic.write(offset, &some)),
-                    false => {
-                        apic.read(offset, &mut some);
-                        check(apic.level_pins().map(|(_, message)| message))
-                    }
-                }
-            }
+            check(sent)
         }
     }
 }
@@ -91,9 +117,9 @@ impl Apic {
 impl Target for Apic {
     fn case(&mut self, mut rng: Rng, tally: &mut Tally) -> Result<(), String> {
         let mut apic = IoApic::default();
-        for _ in 0..1 + rng.u32(..STEPS) {
+        for step in steps(&mut rng, step) {
             tally.operations += 1;
-            Apic::step(&mut rng, &mut apic, tally)?;
+            apply(&mut apic, &step, tally)?;
         }
         // An edge of a pin that is set up afresh has to come through.
         apic.set_line(5, false);
@@ -111,7 +137,7 @@ impl Target for Apic {
         }
     }
 
-    fn show(&mut self, _: Rng) -> String {
-        "accesses to the registers of an I/O APIC, by the case's numbers".into()
+    fn show(&mut self, mut rng: Rng) -> String {
+        show(&steps(&mut rng, step))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use fastrand::Rng;
 use hypervisor::legacy::{Ne2000, Sent};
 
-use super::{STEPS, bytes};
+use super::{Step, byte, bytes, show, steps};
 use crate::random::Choose;
 use crate::tally::Tally;
 use crate::target::Target;
@@ -37,42 +37,61 @@ impl Wire {
     }
 }
 
-fn step_card(rng: &mut Rng, card: &mut Ne2000, wire: &mut Wire) {
+/// Events: a frame comes, of a length and to an address; the wire has room, or not.
+const FRAME: &str = "a frame comes";
+const ROOM: &str = "the wire has room";
+
+/// One step of a driver that may be wrong, or of the wire.
+fn step(rng: &mut Rng, steps: &mut Vec<Step>) {
     let some = rng.u8(..);
-    match rng.u32(..12) {
+    steps.push(match rng.u32(..12) {
         0..3 => {
-            let value = rng.one_of(&[
+            let commands = [
                 0x22, 0x22, 0x21, 0x26, 0x26, 0x0a, 0x12, 0x1a, 0x62, 0xa2, 0xe2, 0x02, some,
-            ]);
-            card.write(0, &[value], &mut |frame| wire.take(frame));
+            ];
+            byte(0, rng.one_of(&commands))
         }
         3..6 => {
             let page = rng.one_of(&[0x40, 0x46, 0x4c, 0x7f, 0x80, some]);
             let small = rng.u8(..8);
             let value = rng.one_of(&[page, page, small, 0, 0xff, some]);
-            card.write(rng.u16(1..16), &[value], &mut |frame| wire.take(frame));
+            byte(rng.u64(1..16), value)
         }
-        6 => {
-            let mut into = bytes(rng, &[0, 1, 1, 2, 4]);
-            card.read(rng.u16(..0x22), &mut into);
-        }
-        7 => {
-            let from = bytes(rng, &[0, 1, 2, 4, 60, 0x2000]);
-            card.write(0x10, &from, &mut |frame| wire.take(frame));
-        }
-        8 => {
-            let mut into = vec![0; rng.one_of(&[1, 2, 4, 60, 0x2000])];
-            card.read(0x10, &mut into);
-        }
-        9 => {
-            wire.is_full = rng.bool();
+        6 => Step::Read {
+            at: rng.u64(..0x22),
+            len: rng.one_of(&[0, 1, 1, 2, 4]),
+        },
+        7 => Step::Write {
+            at: 0x10,
+            bytes: bytes(rng, &[0, 1, 2, 4, 60, 0x2000]),
+        },
+        8 => Step::Read {
+            at: 0x10,
+            len: rng.one_of(&[1, 2, 4, 60, 0x2000]),
+        },
+        9 => Step::Event {
+            what: ROOM,
+            first: rng.u64(..2),
+            second: 0,
+        },
+        _ => Step::Event {
+            what: FRAME,
+            first: rng.one_of(&[0, 5, 6, 60, 60, 600, 1514, 1518, 1519, 9000]),
+            second: rng.one_of(&[0xff, 0x02, 0x01, some]).into(),
+        },
+    });
+}
+
+fn apply(card: &mut Ne2000, wire: &mut Wire, step: &Step) {
+    match step {
+        // Offsets are below a page.
+        Step::Read { at, len } => card.read(*at as u16, &mut vec![0; *len]),
+        Step::Write { at, bytes } => card.write(*at as u16, bytes, &mut |frame| wire.take(frame)),
+        Step::Event { what: ROOM, first, .. } => {
+            wire.is_full = *first == 0;
             card.go_on_sending(&mut |frame| wire.take(frame));
         }
-        _ => {
-            let len = rng.one_of(&[0, 5, 6, 60, 60, 600, 1514, 1518, 1519, 9000]);
-            let to = rng.one_of(&[0xff, 0x02, 0x01, some]);
-            card.receive(&vec![to; len]);
-        }
+        Step::Event { first, second, .. } => card.receive(&vec![*second as u8; *first as usize]),
     }
 }
 
@@ -144,8 +163,8 @@ impl Target for Card {
     fn case(&mut self, mut rng: Rng, tally: &mut Tally) -> Result<(), String> {
         let mut card = Ne2000::new([2, 0, 0, 0, 0, 1]);
         let mut wire = Wire::default();
-        for _ in 0..1 + rng.u32(..STEPS) {
-            step_card(&mut rng, &mut card, &mut wire);
+        for step in steps(&mut rng, step) {
+            apply(&mut card, &mut wire, &step);
             tally.operations += 1;
             if card.interrupt() {
                 tally.reached("an interrupt");
@@ -165,7 +184,7 @@ impl Target for Card {
         probe_card(&mut card, &mut wire)
     }
 
-    fn show(&mut self, _: Rng) -> String {
-        "accesses to the registers of a card, by the case's numbers".into()
+    fn show(&mut self, mut rng: Rng) -> String {
+        show(&steps(&mut rng, step))
     }
 }
