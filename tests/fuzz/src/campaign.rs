@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::host::Held;
+use crate::patience::Patience;
 use crate::random;
 use crate::tally::Tally;
 use crate::target::Entry;
@@ -71,7 +72,7 @@ fn cases(
         .as_ref()
         .map(|path| File::options().write(true).open(path));
     let journal = journal.transpose().map_err(host("the journal"))?;
-    let (start, mut said, mut held) = (Instant::now(), Instant::now(), None);
+    let (mut clock, mut said, mut held) = (Patience::new(), Instant::now(), None);
     loop {
         for _ in 0..options.repeat {
             if let Some(journal) = &journal {
@@ -84,6 +85,7 @@ fn cases(
             let rng = random::of_case(entry.name, options.seed, *case);
             target.case(rng, tally)?;
             tally.cases += 1;
+            tally.time = clock.waited();
             if tally.cases.is_multiple_of(LOOK) {
                 look(&mut held)?;
             }
@@ -93,13 +95,13 @@ fn cases(
                     "\r{}: {} cases, {:.0} s",
                     entry.name,
                     tally.cases,
-                    start.elapsed().as_secs_f64()
+                    tally.time.as_secs_f64()
                 );
             }
         }
         let is_last = options.only.is_some()
             || options.cases.is_some_and(|cases| *case + 1 >= cases)
-            || start.elapsed() >= options.time;
+            || tally.time >= options.time;
         if is_last {
             return Ok(());
         }

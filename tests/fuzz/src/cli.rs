@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
@@ -160,14 +160,13 @@ impl Cli {
     /// The process that [`supervise`] starts, and a debugger.
     fn alone(&self, entry: &Entry, options: &Options) -> Result<bool, String> {
         confine(self.journal.is_some()).map_err(|error| format!("cannot set limits: {error}"))?;
-        let start = Instant::now();
         let Ran { tally, failure } = campaign::run(entry, options);
         if let Some((case, what)) = &failure {
             eprintln!("fuzz: {}: case {case}: {what}", entry.name);
         }
         println!(
             "{}, seed {}",
-            tally.line(entry.name, &entry.wanted(), start.elapsed()),
+            tally.line(entry.name, &entry.wanted()),
             options.seed
         );
         if self.verbose {

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::patience::Patience;
 
 /// How long what ends may take to be gone: a thread that was joined is listed a moment longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,7 +38,7 @@ impl Held {
     /// # Errors
     /// What has grown.
     pub fn check(&self) -> Result<(), String> {
-        let start = Instant::now();
+        let mut patience = Patience::new();
         loop {
             let now = Held::now().map_err(|error| format!("cannot read /proc/self: {error}"))?;
             let grown = [
@@ -47,7 +49,7 @@ impl Held {
             let Some((_, what)) = grown.into_iter().find(|(is_grown, _)| *is_grown) else {
                 return Ok(());
             };
-            if start.elapsed() > PATIENCE {
+            if patience.waited() > PATIENCE {
                 return Err(format!("{what} grown: from {self:?} to {now:?}"));
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -10,6 +10,7 @@ pub mod campaign;
 pub mod cli;
 pub mod devices;
 pub mod host;
+pub mod patience;
 pub mod random;
 pub mod supervise;
 pub mod tally;

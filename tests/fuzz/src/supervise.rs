@@ -7,9 +7,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::campaign::Options;
+use crate::patience::Patience;
 
 /// How often the journal is read.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -72,7 +73,7 @@ pub fn run(target: &str, options: &Options, is_verbose: bool) -> io::Result<End>
 
 /// Wait until it ends, or hangs.
 fn watch(child: &mut Child, journal: &File, limit: Duration) -> io::Result<End> {
-    let (mut last, mut since) = (Journal::default(), Instant::now());
+    let (mut last, mut since) = (Journal::default(), Patience::new());
     loop {
         if let Some(status) = child.try_wait()? {
             let case = Journal::read(journal)?.case;
@@ -82,10 +83,10 @@ fn watch(child: &mut Child, journal: &File, limit: Duration) -> io::Result<End> 
             });
         }
         let now = Journal::read(journal)?;
-        if now != last {
-            (last, since) = (now, Instant::now());
+        if now != last || is_stopped(child.id()) {
+            (last, since) = (now, Patience::new());
         }
-        if since.elapsed() > limit {
+        if since.waited() > limit {
             let what = format!(
                 "a case of more than {} s\n{}",
                 limit.as_secs(),
@@ -138,6 +139,17 @@ impl Journal {
     }
 }
 
+/// Whether somebody has stopped a process (SIGSTOP): then it does not hang.
+fn is_stopped(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    state(&stat).is_some_and(|state| state == 'T')
+}
+
+/// The state in a line of /proc/PID/stat: behind the name, which may have parentheses itself.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit(')').next()?.trim().chars().next()
+}
+
 /// Where the threads of a process are, as far as the kernel tells.
 fn threads(process: u32) -> String {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
@@ -146,14 +158,7 @@ fn threads(process: u32) -> String {
         format!(
             "  thread {}: {}, in {}\n",
             read("comm").trim(),
-            read("stat")
-                .rsplit(')')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .chars()
-                .next()
-                .unwrap_or('?'),
+            state(&read("stat")).unwrap_or('?'),
             read("wchan"),
         )
     });

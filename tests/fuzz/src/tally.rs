@@ -6,6 +6,8 @@ use std::time::Duration;
 /// Counts of a target.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// How long all of it took.
+    pub time: Duration,
     /// Cases.
     pub cases: u64,
     /// Stores, register accesses, and what the other end did.
@@ -41,15 +43,15 @@ impl Tally {
 
     /// The line of a target, with the outcomes that it should reach and has not.
     #[must_use]
-    pub fn line(&self, target: &str, wanted: &[&str], time: Duration) -> String {
+    pub fn line(&self, target: &str, wanted: &[&str]) -> String {
         let missing = self.missing(wanted);
-        let rate = self.cases as f64 / time.as_secs_f64().max(1e-9);
+        let rate = self.cases as f64 / self.time.as_secs_f64().max(1e-9);
         let reached = wanted.len() - missing.len();
         let mut line = format!(
             "{target}: {} cases in {:.0} s ({rate:.0} a second), {} operations, requests {} offered and \
              {} finished, {} NEEDS_RESETs, {} resets, {} bytes moved, exact in {} cases",
             self.cases,
-            time.as_secs_f64(),
+            self.time.as_secs_f64(),
             self.operations,
             self.offered,
             self.finished,

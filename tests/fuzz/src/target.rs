@@ -6,7 +6,7 @@ use std::path::Path;
 use fastrand::Rng;
 
 use crate::devices::trouble::{Trouble, Troubled};
-use crate::devices::{balloon, blk, console, echo, image, net, rng};
+use crate::devices::{balloon, blk, console, echo, image, legacy, net, rng, vsock};
 use crate::tally::Tally;
 use crate::virtio;
 
@@ -128,10 +128,44 @@ pub const TARGETS: &[Entry] = &[
         is_virtio: true,
     },
     Entry {
+        name: "vsock",
+        about: "a socket device, and programs that come, speak, hear and go",
+        make: |folder| {
+            let subject = vsock::Subject::new(folder)?;
+            Ok(Box::new(virtio::Virtio::new(
+                subject,
+                virtio::Weights::QUEUES,
+            )?))
+        },
+        outcomes: vsock::OUTCOMES,
+        is_virtio: true,
+    },
+    Entry {
         name: "image",
         about: "damaged qcow2 images: opened, and used as disks",
         make: |folder| Ok(Box::new(image::Images::new(folder)?)),
         outcomes: image::OUTCOMES,
+        is_virtio: false,
+    },
+    Entry {
+        name: "ata",
+        about: "two trapped drives on a channel: registers alone",
+        make: |_| Ok(Box::new(legacy::Ata)),
+        outcomes: legacy::ATA_OUTCOMES,
+        is_virtio: false,
+    },
+    Entry {
+        name: "ne2000",
+        about: "a trapped network card: registers alone",
+        make: |_| Ok(Box::new(legacy::Card)),
+        outcomes: legacy::NE2000_OUTCOMES,
+        is_virtio: false,
+    },
+    Entry {
+        name: "ioapic",
+        about: "the I/O APIC: registers and lines",
+        make: |_| Ok(Box::new(legacy::Apic)),
+        outcomes: legacy::IOAPIC_OUTCOMES,
         is_virtio: false,
     },
 ];

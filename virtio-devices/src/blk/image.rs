@@ -19,9 +19,9 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
 use super::backend::{BlockBackend, Command, Engine};
 use super::file::{DiskError, DiskOptions, take};
 use super::pool::{PoolEngine, THREADS};
-use super::qcow2_header;
 use super::runner::Runner;
 use super::wire::SECTOR;
+use super::{qcow2_check, qcow2_header};
 use crate::chain::Buffer;
 
 /// What a qcow2 image begins with ("QFI", 0xfb).
@@ -147,6 +147,9 @@ fn open(
         .direct(options.is_direct);
     if format == Format::Qcow2 {
         qcow2_header::check(&file).map_err(failed("open the image in"))?;
+        if !options.is_read_only {
+            qcow2_check::check(&file).map_err(failed("write to the image in"))?;
+        }
     }
     let file = imago::file::File::from_open_file(file, how).map_err(failed("open"))?;
     if format != Format::Qcow2 {
@@ -248,6 +251,15 @@ impl ImageRunner {
             .collect()
     }
 
+    /// Give clusters back, alone. What the image says of them is written before they are anybody's again:
+    /// imago 0.2.6 makes tables of them else, while the file has them as the disk's still, and so it stays
+    /// where this process is killed.
+    fn free(&self, call: impl FnOnce(&mut Access) -> io::Result<()>) -> io::Result<()> {
+        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        call(&mut access)?;
+        access.flush()
+    }
+
     /// Have all that was written on the disk.
     fn sync(&self) -> io::Result<()> {
         let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
@@ -275,8 +287,8 @@ impl Runner for ImageRunner {
             Command::Flush => true,
             Command::Discard { spans, is_durable } => {
                 for span in spans {
-                    let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
-                    match access.discard_to_any(span.at, span.len) {
+                    let freed = self.free(|access| access.discard_to_any(span.at, span.len));
+                    match freed {
                         // The contents do not matter: they may stay.
                         Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
                         result => result?,
@@ -287,9 +299,7 @@ impl Runner for ImageRunner {
             Command::WriteZeroes { spans, is_durable } => {
                 for (span, may_unmap) in spans {
                     if may_unmap {
-                        let access = self.access.write();
-                        let mut access = access.unwrap_or_else(PoisonError::into_inner);
-                        access.discard_to_zero(span.at, span.len)?;
+                        self.free(|access| access.discard_to_zero(span.at, span.len))?;
                     } else {
                         shared().write_zeroes(span.at, span.len)?;
                     }

@@ -12,6 +12,7 @@ mod image;
 mod job;
 mod path;
 mod pool;
+mod qcow2_check;
 mod qcow2_header;
 mod request;
 mod runner;

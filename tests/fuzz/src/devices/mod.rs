@@ -7,6 +7,8 @@ pub mod console;
 mod disk;
 pub mod echo;
 pub mod image;
+pub mod legacy;
 pub mod net;
 pub mod rng;
 pub mod trouble;
+pub mod vsock;

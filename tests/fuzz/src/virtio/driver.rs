@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use virtio_bindings::virtio_mmio as register;
 use virtio_devices::device::feature;
@@ -11,6 +11,7 @@ use virtio_devices::{Interrupt, MmioTransport};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout::Rings;
+use crate::patience::Patience;
 
 /// How long what must come is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,9 +58,9 @@ pub fn write(transport: &mut MmioTransport, register: u32, value: u32) {
 /// # Errors
 /// It never was; says what.
 pub fn wait(what: &str, mut is_so: impl FnMut() -> Result<bool, String>) -> Result<(), String> {
-    let start = Instant::now();
+    let mut patience = Patience::new();
     while !is_so()? {
-        if start.elapsed() > PATIENCE {
+        if patience.waited() > PATIENCE {
             return Err(format!("{what} never happens"));
         }
         std::thread::yield_now();

@@ -2,7 +2,7 @@
 //! will never answer may be waited for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use virtio_devices::MmioTransport;
 use virtio_devices::transport::mmio::STATUS;
@@ -11,6 +11,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::driver::PATIENCE;
 use super::plan::{Awaited, Mark, Mood, Op, Plan, Store};
 use super::{Subject, layout, outcomes};
+use crate::patience::Patience;
 use crate::tally::Tally;
 
 /// How long a device is waited for that may have been given nonsense.
@@ -90,7 +91,7 @@ impl Play<'_> {
 
     /// Wait until all has come back, or a while; a legal driver, until all has that must.
     fn settle(&mut self, mood: Mood, queues: &[Awaited]) -> Result<(), String> {
-        let start = Instant::now();
+        let mut patience = Patience::new();
         loop {
             let is_late = |queue: &&Awaited| self.used(queue) != queue.index;
             let late: Vec<_> = queues.iter().filter(is_late).collect();
@@ -100,9 +101,10 @@ impl Play<'_> {
             let must = late
                 .iter()
                 .find(|queue| queue.is_certain && mood == Mood::Legal);
+            let waited = patience.waited();
             match must {
-                None if start.elapsed() > WHILE => break,
-                Some(must) if start.elapsed() > PATIENCE => {
+                None if waited > WHILE => break,
+                Some(must) if waited > PATIENCE => {
                     let used = self.used(must);
                     return Err(format!(
                         "a legal driver waits for ever for {must:?}, which is at {used}"
