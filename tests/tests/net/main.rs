@@ -280,7 +280,14 @@ fn frames_cost_no_exit_for_registers() {
         let few = on_socket(mode, &Peer::new(), &format!("{STATIC}; ping 10.0.2.2 1"));
         let many = on_socket(mode, &Peer::new(), &format!("{STATIC}; ping 10.0.2.2 40"));
         assert!(many.lines().contains(&"40 sent, 40 received"));
-        assert_eq!(registers(&many), registers(&few), "{}", few.output);
+        // An interrupt that comes after its frame was taken, and after the next one's was asked for, may
+        // have the driver ask the device what it was for: seldom, on a busy host.
+        let [reads, writes] = [0, 1].map(|at| registers(&many)[at].abs_diff(registers(&few)[at]));
+        assert!(
+            reads <= 4 && writes <= 4,
+            "{reads} {writes}: {}",
+            few.output
+        );
     });
 }
 

@@ -260,6 +260,30 @@ fn a_burst_costs_one_interrupt_and_one_notification() {
 }
 
 #[test]
+fn an_interrupt_that_comes_late_costs_no_register_and_hides_no_change() {
+    for listens_again in [false, true] {
+        let rig = rig(MERGING);
+        let accesses = rig.machine.accesses();
+        assert!(!rig.net.listen());
+        // The device has written the frame, and its interrupt is on its way.
+        arrives(&rig, 0, &frame(100, 7), 2048);
+        rig.machine.run_quietly();
+        assert_eq!(receive(&rig), Some((frame(100, 7), false)));
+        if listens_again {
+            assert!(!rig.net.listen());
+        }
+        rig.machine.interrupt();
+        assert_eq!(rig.machine.accesses(), accesses, "{listens_again}");
+        // What comes next has no frame to explain it.
+        assert!(!rig.net.listen());
+        rig.machine
+            .device(|device| device.change_config(config(MAC, 0, 1500)));
+        rig.machine.run();
+        assert!(!rig.net.info().is_up);
+    }
+}
+
+#[test]
 fn a_frame_is_sent_as_it_is() {
     for features in [PLAIN, MERGING, MERGING & !F_EVENT_IDX] {
         let rig = rig(features);
