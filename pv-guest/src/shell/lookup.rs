@@ -1,6 +1,8 @@
 //! Commands by name, family by family.
 
-use super::{CommandError, basic, device, disk, fault, hvc, info, net, reach, selftest, stream};
+use super::{
+    CommandError, basic, device, disk, fault, hvc, info, net, reach, selftest, stream, vsock,
+};
 
 /// A command of the shell.
 pub struct Command {
@@ -15,7 +17,7 @@ pub struct Command {
 }
 
 /// The families of commands, in the order that `help` lists them.
-const FAMILIES: [&[Command]; 10] = [
+const FAMILIES: [&[Command]; 11] = [
     info::COMMANDS,
     basic::COMMANDS,
     device::COMMANDS,
@@ -24,6 +26,7 @@ const FAMILIES: [&[Command]; 10] = [
     net::COMMANDS,
     reach::COMMANDS,
     stream::COMMANDS,
+    vsock::COMMANDS,
     fault::COMMANDS,
     selftest::COMMANDS,
 ];

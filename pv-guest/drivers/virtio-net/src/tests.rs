@@ -68,7 +68,7 @@ fn device(
         change(Answer::default())
     };
     let mut device = Device::new(ID_NET, features, 3, Box::new(handler));
-    device.patient = Some(0);
+    device.patient = vec![0];
     device.config = config(MAC, 1, 1500);
     device
 }
