@@ -4,6 +4,7 @@
 //! a few instructions, or a broken image, makes it with [`image`].
 #![forbid(unsafe_code)]
 
+pub mod board;
 pub mod differential;
 pub mod image;
 

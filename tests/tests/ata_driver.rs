@@ -2,26 +2,17 @@
 //! answer nonsense.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use ata::{AtaError, COMMAND_PORTS, CONTROL_PORTS, Channel, Disk};
-use driver_api::{
-    BlockDevice, BlockError, Completion, Dma, Env, EnvError, Halves, ID_BYTES, Lock, Mmio,
-    Operation, PortEnv, Ports, Request, Waiters,
-};
+use driver_api::{BlockDevice, BlockError, Completion, ID_BYTES, Operation, PortEnv, Request};
 use hypervisor::legacy::{self, SECTOR, Sectors};
 use proptest::prelude::*;
+use tests::board::{Board, Bus, Bytes, VECTOR, lock};
 
 const COUNT: usize = 700;
-const VECTOR: u8 = 0x21;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // One thread: a lock that is taken would stay taken.
-    mutex.try_lock().expect("a lock was taken twice")
-}
 
 /// Sectors in memory, one of which may be bad.
 #[derive(Clone)]
@@ -82,233 +73,65 @@ impl Sectors for Memory {
 /// What is at the ports.
 enum Model {
     Real(legacy::Channel),
-    /// Every byte read is the next of these, and every look may find the line raised.
+    /// Every byte read is the next of these, and the line is raised where that is odd.
     Nonsense(VecDeque<u8>),
 }
 
-/// A machine with one channel: what the driver's environment is made of.
-struct Machine {
-    model: Mutex<Model>,
-    halves: Mutex<Option<Arc<dyn Halves>>>,
-    /// Whether the line was raised when it was last looked at: the pin is edge-triggered.
-    was_raised: Mutex<bool>,
-    needs_bottom: Mutex<bool>,
-    accesses: AtomicU64,
-}
+const COMMAND: u16 = 0x1f0;
+const CONTROL: u16 = 0x3f6;
 
-#[derive(Clone)]
-struct TestEnv(Arc<Machine>);
-
-impl TestEnv {
-    fn new(model: Model) -> Self {
-        Self(Arc::new(Machine {
-            model: Mutex::new(model),
-            halves: Mutex::default(),
-            was_raised: Mutex::default(),
-            needs_bottom: Mutex::default(),
-            accesses: AtomicU64::new(0),
-        }))
-    }
-
-    fn with(memory: &[&Memory]) -> Self {
-        let boxed = |memory: &&Memory| Box::new((*memory).clone()) as Box<dyn Sectors>;
-        let second = memory.get(1).map(boxed);
-        Self::new(Model::Real(legacy::Channel::new(boxed(&memory[0]), second)))
-    }
-
-    fn channel(&self) -> Result<Arc<Channel<Self>>, AtaError> {
-        let command = self.ports(0x1f0, COMMAND_PORTS).expect("they are there");
-        let control = self.ports(0x3f6, CONTROL_PORTS).expect("they are there");
-        Channel::new(self.clone(), command, control, VECTOR)
-    }
-
-    /// An access to a port; the top half runs at once where the line rises.
-    fn access<R>(&self, work: impl FnOnce(&mut Model) -> R) -> R {
-        self.0.accesses.fetch_add(1, Ordering::Relaxed);
-        let (result, is_raised) = {
-            let mut model = lock(&self.0.model);
-            let result = work(&mut model);
-            let is_raised = match &mut *model {
-                Model::Real(channel) => channel.interrupt(),
-                Model::Nonsense(bytes) => bytes.front().is_some_and(|byte| byte & 1 != 0),
-            };
-            (result, is_raised)
-        };
-        let was_raised = std::mem::replace(&mut *lock(&self.0.was_raised), is_raised);
-        let halves = lock(&self.0.halves).clone();
-        if let Some(halves) = halves.filter(|_| is_raised && !was_raised) {
-            *lock(&self.0.needs_bottom) |= halves.top();
-        }
-        result
-    }
-
-    /// Run the bottom half as long as it is asked for; false when it was not.
-    fn bottom(&self) -> bool {
-        let mut has_run = false;
-        while std::mem::take(&mut *lock(&self.0.needs_bottom)) {
-            let halves = lock(&self.0.halves).clone();
-            halves.expect("somebody asked for it").bottom();
-            has_run = true;
-        }
-        has_run
-    }
-}
-
-impl Env for TestEnv {
-    type Dma = Bytes;
-    type Mmio = Never;
-    type Lock<T: Send + 'static> = TestLock<T>;
-    type Waiters = Never;
-
-    fn dma(&self, bytes: usize) -> Result<Bytes, EnvError> {
-        Ok(Bytes(Mutex::new(vec![0; bytes])))
-    }
-    fn mmio(&self, _: u64, _: u64) -> Result<Never, EnvError> {
-        Err(EnvError::NoRoom)
-    }
-    fn irq(&self, vector: u8, halves: Arc<dyn Halves>) -> Result<(), EnvError> {
-        assert_eq!(vector, VECTOR);
-        *lock(&self.0.halves) = Some(halves);
-        Ok(())
-    }
-    fn log(&self, text: fmt::Arguments<'_>) {
-        println!("{text}");
-    }
-}
-
-impl PortEnv for TestEnv {
-    type Ports = TestPorts;
-
-    fn ports(&self, first: u16, count: u16) -> Result<TestPorts, EnvError> {
-        let env = self.clone();
-        Ok(TestPorts { env, first, count })
-    }
-}
-
-struct TestPorts {
-    env: TestEnv,
-    first: u16,
-    count: u16,
-}
-
-impl TestPorts {
-    fn check(&self, at: u16) {
-        assert!(at < self.count, "port {at} of {}", self.count);
-    }
-
-    fn get(&self, at: u16, into: &mut [u8]) {
-        self.check(at);
-        self.env.access(|model| match model {
-            Model::Real(channel) if self.first == 0x3f6 => channel.read_control(into),
-            Model::Real(channel) => channel.read(at, into),
-            Model::Nonsense(bytes) => into.fill_with(|| bytes.pop_front().unwrap_or(0x51)),
-        });
-    }
-
-    fn put(&self, at: u16, from: &[u8]) {
-        self.check(at);
-        self.env.access(|model| match model {
-            Model::Real(channel) if self.first == 0x3f6 => channel.write_control(from),
-            Model::Real(channel) => channel.write(at, from),
-            Model::Nonsense(_) => {}
-        });
-    }
-}
-
-impl Ports for TestPorts {
-    fn read(&self, at: u16) -> u8 {
-        let mut byte = [0];
-        self.get(at, &mut byte);
-        byte[0]
-    }
-    fn write(&self, at: u16, value: u8) {
-        self.put(at, &[value]);
-    }
-    // In pieces, as KVM does it.
-    fn read_words(&self, at: u16, into: &mut [u16]) {
-        for piece in into.chunks_mut(300) {
-            let mut bytes = vec![0; piece.len() * 2];
-            self.get(at, &mut bytes);
-            for (word, pair) in piece.iter_mut().zip(bytes.chunks_exact(2)) {
-                *word = u16::from_le_bytes([pair[0], pair[1]]);
-            }
+impl Bus for Model {
+    fn read(&mut self, port: u16, into: &mut [u8]) {
+        match self {
+            Self::Real(channel) if port == CONTROL => channel.read_control(into),
+            Self::Real(channel) => channel.read(port - COMMAND, into),
+            Self::Nonsense(bytes) => into.fill_with(|| bytes.pop_front().unwrap_or(0x51)),
         }
     }
-    fn write_words(&self, at: u16, from: &[u16]) {
-        for word in from {
-            self.put(at, &word.to_le_bytes());
+
+    fn write(&mut self, port: u16, from: &[u8]) {
+        match self {
+            Self::Real(channel) if port == CONTROL => channel.write_control(from),
+            Self::Real(channel) => channel.write(port - COMMAND, from),
+            Self::Nonsense(_) => {}
+        }
+    }
+
+    fn interrupt(&mut self) -> bool {
+        match self {
+            Self::Real(channel) => channel.interrupt(),
+            Self::Nonsense(bytes) => bytes.front().is_some_and(|byte| byte & 1 != 0),
         }
     }
 }
 
-struct Bytes(Mutex<Vec<u8>>);
+type TestEnv = Board<Model>;
 
-impl Dma for Bytes {
-    fn phys(&self) -> u64 {
-        0
-    }
-    fn len(&self) -> usize {
-        lock(&self.0).len()
-    }
-    fn load_u16(&self, at: usize) -> u16 {
-        let bytes = lock(&self.0);
-        u16::from_le_bytes([bytes[at], bytes[at + 1]])
-    }
-    fn store_u16(&self, at: usize, value: u16) {
-        self.write(at, &value.to_le_bytes());
-    }
-    fn read(&self, at: usize, into: &mut [u8]) {
-        into.copy_from_slice(&lock(&self.0)[at..at + into.len()]);
-    }
-    fn write(&self, at: usize, from: &[u8]) {
-        lock(&self.0)[at..at + from.len()].copy_from_slice(from);
-    }
+fn with(memory: &[&Memory]) -> TestEnv {
+    let boxed = |memory: &&Memory| Box::new((*memory).clone()) as Box<dyn Sectors>;
+    let second = memory.get(1).map(boxed);
+    Board::new(
+        Model::Real(legacy::Channel::new(boxed(&memory[0]), second)),
+        false,
+    )
 }
 
-struct TestLock<T>(Mutex<T>);
-
-impl<T: Send + 'static> Lock<T> for TestLock<T> {
-    fn new(value: T) -> Self {
-        Self(Mutex::new(value))
-    }
-    fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
-        work(&mut lock(&self.0))
-    }
+fn nonsense(bytes: impl Into<VecDeque<u8>>) -> TestEnv {
+    Board::new(Model::Nonsense(bytes.into()), false)
 }
 
-/// What this driver does not ask for.
-enum Never {}
-
-impl Mmio for Never {
-    fn len(&self) -> u64 {
-        match *self {}
-    }
-    fn read(&self, _: u64) -> u32 {
-        match *self {}
-    }
-    fn write(&self, _: u64, _: u32) {
-        match *self {}
-    }
+fn channel(env: &TestEnv) -> Result<Arc<Channel<TestEnv>>, AtaError> {
+    let command = env.ports(COMMAND, COMMAND_PORTS).expect("they are there");
+    let control = env.ports(CONTROL, CONTROL_PORTS).expect("they are there");
+    Channel::new(env.clone(), command, control, VECTOR)
 }
 
-impl Waiters for Never {
-    fn new() -> Self {
-        panic!("this driver has nobody wait")
-    }
-    fn wait_until<T>(&self, _: impl FnMut() -> Option<T>) -> T {
-        match *self {}
-    }
-    fn wake_all(&self) {
-        match *self {}
-    }
-}
+/// A request that is complete, and how.
+type Done = (Request<Bytes>, Result<(), BlockError>);
 
 /// Where complete requests go.
 #[derive(Default)]
-struct Inbox(Mutex<Vec<Finished>>);
-
-/// A request, and how it ended.
-type Finished = (Request<Bytes>, Result<(), BlockError>);
+struct Inbox(Mutex<Vec<Done>>);
 
 impl Completion<Bytes> for Inbox {
     fn complete(&self, request: Request<Bytes>, result: Result<(), BlockError>) {
@@ -336,17 +159,13 @@ fn request(operation: Operation, sector: u64, count: u32, tag: u64) -> Request<B
         operation,
         sector,
         count,
-        buffer: Some(Bytes(Mutex::new(content))),
+        buffer: Some(Bytes::new(content)),
         tag,
     }
 }
 
 /// Do requests one after the other.
-fn each(
-    env: &TestEnv,
-    disk: &Disk<TestEnv>,
-    requests: Vec<Request<Bytes>>,
-) -> Vec<(Request<Bytes>, Result<(), BlockError>)> {
+fn each(env: &TestEnv, disk: &Disk<TestEnv>, requests: Vec<Request<Bytes>>) -> Vec<Done> {
     let inbox = Arc::new(Inbox::default());
     let client: Arc<dyn Completion<Bytes>> = inbox.clone();
     for request in requests {
@@ -364,25 +183,21 @@ fn each(
         .expect("no panic")
 }
 
-fn one(
-    env: &TestEnv,
-    disk: &Disk<TestEnv>,
-    request: Request<Bytes>,
-) -> (Request<Bytes>, Result<(), BlockError>) {
+fn one(env: &TestEnv, disk: &Disk<TestEnv>, request: Request<Bytes>) -> Done {
     let mut done = each(env, disk, vec![request]);
     assert_eq!(done.len(), 1, "it is complete, once");
     done.remove(0)
 }
 
 fn content(request: &Request<Bytes>) -> Vec<u8> {
-    lock(&request.buffer.as_ref().expect("a buffer").0).clone()
+    request.buffer.as_ref().expect("a buffer").content()
 }
 
 #[test]
 fn a_disk_is_found_with_its_name_and_its_size() {
     let memory = Memory::new();
-    let env = TestEnv::with(&[&memory]);
-    let channel = env.channel().expect("a disk");
+    let env = with(&[&memory]);
+    let channel = channel(&env).expect("a disk");
     assert_eq!(
         channel
             .drives()
@@ -408,8 +223,8 @@ fn a_disk_is_found_with_its_name_and_its_size() {
 #[test]
 fn sectors_move_both_ways_in_blocks_of_any_number() {
     let memory = Memory::new();
-    let env = TestEnv::with(&[&memory]);
-    let disk = Disk::new(env.channel().expect("a disk"), 0);
+    let env = with(&[&memory]);
+    let disk = Disk::new(channel(&env).expect("a disk"), 0);
     for count in [1, 2, 15, 16, 17, 100, 256, 300] {
         let before = lock(&memory.bytes).clone();
         let (read, result) = one(&env, &disk, request(Operation::Read, 5, count, 0));
@@ -446,8 +261,8 @@ fn addresses_beyond_28_bits_reach_their_sectors() {
         count: 1 << 40,
         ..Memory::new()
     };
-    let env = TestEnv::with(&[&memory]);
-    let disk = Disk::new(env.channel().expect("a disk"), 0);
+    let env = with(&[&memory]);
+    let disk = Disk::new(channel(&env).expect("a disk"), 0);
     // The last one of 28 bits, one that needs both, and far beyond.
     for sector in [
         (1 << 28) - 1,
@@ -469,9 +284,9 @@ fn addresses_beyond_28_bits_reach_their_sectors() {
 #[test]
 fn what_cannot_be_is_refused_and_what_fails_is_an_error() {
     let memory = Memory::new();
-    let env = TestEnv::with(&[&memory]);
-    let disk = Disk::new(env.channel().expect("a disk"), 0);
-    let before = env.0.accesses.load(Ordering::Relaxed);
+    let env = with(&[&memory]);
+    let disk = Disk::new(channel(&env).expect("a disk"), 0);
+    let before = env.accesses();
     for (operation, sector, count, error) in [
         (Operation::Read, COUNT as u64, 1, BlockError::OutOfRange),
         (Operation::Read, u64::MAX, 1, BlockError::OutOfRange),
@@ -495,11 +310,7 @@ fn what_cannot_be_is_refused_and_what_fails_is_an_error() {
         ..request(Operation::Read, 0, 1, 0)
     };
     assert_eq!(one(&env, &disk, short).1, Err(BlockError::BadRequest));
-    assert_eq!(
-        env.0.accesses.load(Ordering::Relaxed),
-        before,
-        "the drive was not asked"
-    );
+    assert_eq!(env.accesses(), before, "the drive was not asked");
 
     *lock(&memory.bad) = Some(20);
     for (operation, sector, result) in [
@@ -518,8 +329,8 @@ fn what_cannot_be_is_refused_and_what_fails_is_an_error() {
 fn requests_to_both_drives_take_turns_and_too_many_are_refused() {
     let (first, second) = (Memory::new(), Memory::new());
     lock(&second.bytes).fill(9);
-    let env = TestEnv::with(&[&first, &second]);
-    let channel = env.channel().expect("disks");
+    let env = with(&[&first, &second]);
+    let channel = channel(&env).expect("disks");
     let disks = [0, 1].map(|number| Disk::new(channel.clone(), number));
     let inbox = Arc::new(Inbox::default());
     let client: Arc<dyn Completion<Bytes>> = inbox.clone();
@@ -574,8 +385,8 @@ impl Completion<Bytes> for Chain {
 #[test]
 fn a_client_may_submit_from_its_completion_without_end() {
     let memory = Memory::new();
-    let env = TestEnv::with(&[&memory]);
-    let channel = env.channel().expect("a disk");
+    let env = with(&[&memory]);
+    let channel = channel(&env).expect("a disk");
     let chain = Arc::new(Chain {
         disk: Disk::new(channel.clone(), 0),
         client: Mutex::default(),
@@ -598,12 +409,10 @@ fn a_client_may_submit_from_its_completion_without_end() {
 #[test]
 fn an_empty_channel_is_none() {
     for byte in [0xff, 0x00, 0x7f] {
-        let bytes = std::iter::repeat_n(byte, 4096).collect();
-        let found = TestEnv::new(Model::Nonsense(bytes)).channel();
+        let found = channel(&nonsense(vec![byte; 4096]));
         assert_eq!(found.err(), Some(AtaError::NoDisk), "{byte:#x}");
     }
-    let bytes = std::iter::repeat_n(0x80, 1 << 20).collect();
-    let found = TestEnv::new(Model::Nonsense(bytes)).channel();
+    let found = channel(&nonsense(vec![0x80; 1 << 20]));
     assert_eq!(found.err(), Some(AtaError::Busy));
 }
 
@@ -637,8 +446,8 @@ proptest! {
             1..8,
         ),
     ) {
-        let env = TestEnv::new(Model::Nonsense(described(rest)));
-        let Ok(channel) = env.channel() else { return Ok(()) };
+        let env = nonsense(described(rest));
+        let Ok(channel) = channel(&env) else { return Ok(()) };
         let disk = Disk::new(channel, 0);
         let inbox = Arc::new(Inbox::default());
         let client: Arc<dyn Completion<Bytes>> = inbox.clone();
@@ -652,11 +461,10 @@ proptest! {
             env.bottom();
         }
         // Interrupts for what is under way: from now on the drive has nothing but errors to say.
-        *lock(&env.0.model) = Model::Nonsense(VecDeque::new());
+        env.access(|model| *model = Model::Nonsense(VecDeque::new()));
         for _ in 0..=2 * count {
-            let halves = lock(&env.0.halves).clone().expect("they are attached");
-            halves.top();
-            halves.bottom();
+            env.top();
+            env.bottom();
         }
         let mut tags: Vec<u64> = lock(&inbox.0).iter().map(|(request, _)| request.tag).collect();
         prop_assert_eq!(tags.len() + refused, count);

@@ -15,6 +15,7 @@ pub mod device;
 pub mod memory;
 pub mod net;
 pub mod queue;
+pub mod rate;
 #[allow(unsafe_code)]
 pub mod raw_io;
 pub mod rng;

@@ -92,7 +92,10 @@ pub fn run(
 }
 
 /// The number behind a key.
-fn value(line: &str, key: &str) -> Result<u64, BenchError> {
+///
+/// # Errors
+/// [`BenchError::Line`].
+pub fn value(line: &str, key: &str) -> Result<u64, BenchError> {
     let words = line.split_whitespace();
     let mut values = words.filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     let value = values.next().and_then(|value| value.parse().ok());

@@ -103,7 +103,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    fn usual(mode: Mode) -> Self {
+    /// As it is by default.
+    pub fn usual(mode: Mode) -> Self {
         Self {
             mode,
             device: VIRTIO,
@@ -223,34 +224,12 @@ pub fn cases(options: &IoOptions, images: &Images) -> Vec<Case> {
 /// What is left away, or doubled, one at a time.
 fn variants() -> impl Iterator<Item = Guest> {
     let usual = Guest::usual(Mode::Pv);
-    let wired = |device, wiring| Guest {
+    let wired = wirings().map(move |(device, wiring)| Guest {
         device,
         wiring,
         ..usual
-    };
-    let all = Wiring::default();
-    [
-        wired(
-            "without EVENT_IDX",
-            Wiring {
-                event_idx: false,
-                ..all
-            },
-        ),
-        wired(
-            "doorbell exits",
-            Wiring {
-                ioeventfd: false,
-                ..all
-            },
-        ),
-        wired(
-            "interrupt injected",
-            Wiring {
-                irqfd: false,
-                ..all
-            },
-        ),
+    });
+    wired.into_iter().chain([
         Guest {
             device: "two queues",
             queues: 2,
@@ -261,6 +240,16 @@ fn variants() -> impl Iterator<Item = Guest> {
             engine: Engine::Sync,
             ..usual
         },
+    ])
+}
+
+/// What can be left away of any virtio device, one at a time.
+pub fn wirings() -> [(&'static str, Wiring); 3] {
+    let all = Wiring::default();
+    let (event_idx, ioeventfd, irqfd) = (false, false, false);
+    [
+        ("without EVENT_IDX", Wiring { event_idx, ..all }),
+        ("doorbell exits", Wiring { ioeventfd, ..all }),
+        ("interrupt injected", Wiring { irqfd, ..all }),
     ]
-    .into_iter()
 }

@@ -92,12 +92,12 @@ Examples:
 Words of --disk: `ro`, the guest may not write; `direct`, past the host's page cache (O_DIRECT);
 `engine=auto|io_uring|threads|sync`, how the host is asked for I/O; `queues=1` to `queues=8`;
 `format=raw|qcow2` (by default qcow2 where the name ends so); `backing=FILE` for each file that an image
-is based on, which is never opened otherwise; `snapshot`, so that writes are gone with the machine. A
+is based on, which is never opened otherwise; `rate=10M` bytes and `iops=1000` requests a second at most; `snapshot`, so that writes are gone with the machine. A
 disk that is written is locked: a second virtual machine is refused.
 --net user: this process translates addresses, as QEMU's user network does; the guest gets 10.0.2.15 by
 DHCP, and 10.0.2.2 is the host. Words: `hostfwd=tcp:127.0.0.1:8080-:80`, a port of the host that leads
 into the guest; `restrict`, the guest reaches nothing by itself. Of any --net: `mac=02:fc:00:00:00:01`;
-`mtu=1500`, which the carrier must take.
+`mtu=1500`, which the carrier must take; `rate=10M` bytes and `pps=1000` frames a second at most.
 A comma inside a name is written twice.";
 
 /// Options of `run`.
@@ -228,8 +228,9 @@ pub enum BenchWhat {
 }
 
 const BENCH_IO_EXAMPLES: &str = "\
-Files of some hundred MiB are made in /dev/shm and in --dir, and removed. All data is checked. The exit
-status is 0 where everything was measured, whatever the goals say.
+Files of some hundred MiB are made in /dev/shm and in --dir, and removed. The network is a tap in a
+namespace of its own, which needs root; without, its rows say so. All data is checked. The exit status
+is 0 where all was measured that can be here, whatever the goals say. docs/bench.md has the JSON's fields.
 
 Examples:
   paravane bench io --quick                       the main figures, in a minute

@@ -14,6 +14,7 @@ use super::net::Net;
 use crate::memory::{Memory, Spare};
 
 pub use virtio_devices::blk::{EngineKind as Engine, Format};
+pub use virtio_devices::rate::Limits;
 
 /// The size of a page, in bytes.
 const PAGE: u64 = 4096;
@@ -104,9 +105,20 @@ pub struct Disk {
     pub backing: Vec<PathBuf>,
     /// Whether writes go to a layer that is gone with the machine.
     pub snapshot: bool,
+    /// How much may be done in a time.
+    pub limits: Limits,
 }
 
 impl Device {
+    /// How much it may do in a time.
+    pub(super) fn limits(&self) -> Limits {
+        match self {
+            Self::Disk(disk) => disk.limits,
+            Self::Net(net) => net.limits,
+            _ => Limits::default(),
+        }
+    }
+
     /// The device, with what it needs open. `number` is its place among the devices.
     ///
     /// # Errors
@@ -164,6 +176,7 @@ impl Disk {
             format: Format::Auto,
             backing: Vec::new(),
             snapshot: false,
+            limits: Limits::default(),
         }
     }
 

@@ -32,7 +32,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::HostError;
 use crate::memory::Memory;
 
-pub use config::{Device, Disk, Engine, Format, Vsock, Wiring};
+pub use config::{Device, Disk, Engine, Format, Limits, Vsock, Wiring};
 pub use console::Console;
 pub(crate) use interrupts::{Route, set_routes};
 pub use net::{DEFAULT_MTU, Forward, Net, NetCarrier, UserNetwork};
@@ -133,6 +133,7 @@ impl Io {
             let opened = device.open(number as u8, memory).map_err(fail)?;
             let mut transport = MmioTransport::new(opened.model, memory.dma(), interrupt)
                 .map_err(|error| fail(Box::new(error)))?;
+            transport.limit(device.limits());
             if !wiring.event_idx {
                 transport.withhold(feature::EVENT_IDX);
             }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use virtio_devices::net::user::{UserNet, UserNetOptions};
 use virtio_devices::net::{Carrier, FrameSocket, NetOptions, Tap};
+use virtio_devices::rate::Limits;
 
 pub use virtio_devices::net::user::Forward;
 
@@ -24,6 +25,8 @@ pub struct Net {
     pub mac: Option<[u8; 6]>,
     /// The largest packet in a frame, in bytes; what carries frames must take it.
     pub mtu: u16,
+    /// How much may pass in a time, both directions together.
+    pub limits: Limits,
 }
 
 /// What carries the frames of a network device.
@@ -50,8 +53,12 @@ pub struct UserNetwork {
 impl Net {
     /// A device, with an address of its number and the usual MTU.
     pub fn new(carrier: NetCarrier) -> Self {
-        let (mac, mtu) = (None, DEFAULT_MTU);
-        Self { carrier, mac, mtu }
+        Self {
+            carrier,
+            mac: None,
+            mtu: DEFAULT_MTU,
+            limits: Limits::default(),
+        }
     }
 
     /// The device, with what carries its frames open.
@@ -62,9 +69,20 @@ impl Net {
         &self,
         number: u8,
     ) -> Result<virtio_devices::net::Net, Box<dyn Error + Send + Sync>> {
-        // Locally administered, one station (IEEE 802, 8.2).
-        let mac = self.mac.unwrap_or([0x02, 0xfc, 0, 0, 0, number]);
-        let carrier: Arc<dyn Carrier> = match &self.carrier {
+        let mac = self.mac(number);
+        let options = NetOptions { mac, mtu: self.mtu };
+        Ok(virtio_devices::net::Net::new(self.carrier(mac)?, options))
+    }
+
+    /// What carries its frames, open, for a device with this address.
+    ///
+    /// # Errors
+    /// What it needs is not there, with the mend.
+    pub(crate) fn carrier(
+        &self,
+        mac: [u8; 6],
+    ) -> Result<Arc<dyn Carrier>, Box<dyn Error + Send + Sync>> {
+        Ok(match &self.carrier {
             NetCarrier::Tap(name) => {
                 Arc::new(Tap::open(name).map_err(|error| tap_mend(name, &error))?)
             }
@@ -79,9 +97,13 @@ impl Net {
                     "{error}; a program must listen there, with a socket of type SOCK_SEQPACKET"
                 )
             })?),
-        };
-        let options = NetOptions { mac, mtu: self.mtu };
-        Ok(virtio_devices::net::Net::new(carrier, options))
+        })
+    }
+
+    /// Its address, as the device with this number.
+    pub(crate) fn mac(&self, number: u8) -> [u8; 6] {
+        // Locally administered, one station (IEEE 802, 8.2).
+        self.mac.unwrap_or([0x02, 0xfc, 0, 0, 0, number])
     }
 }
 

@@ -1,7 +1,8 @@
 //! The trapped devices: those of a PC, an exit for each register access.
 //!
-//! Every native guest has the UART. With [`IoKind::Trapped`](crate::IoKind) a machine has an I/O APIC, and
-//! its disks are ATA drives; in mode `pv` the kernel reaches their ports by calls (`machine/port.rs`). Called
+//! Every native guest has the UART. With [`IoKind::Trapped`](crate::IoKind) a machine has an I/O APIC, its
+//! disks are ATA drives, and its networks have NE2000 cards; in mode `pv` the kernel reaches their ports by
+//! calls (`machine/port.rs`). Called
 //! by the verbs of ports, and by vcpu for registers in memory. What a device does with an access is in its
 //! own file; which port and which pin it has is here.
 //!
@@ -10,12 +11,15 @@
 //!                                   -> its line -> `lines` -> `ioapic` -> a message to a local APIC
 //! ```
 //!
-//! The guest's command line names them: `ioapic=0xfec00000`, and `ata=0x1f0,0x3f6,14` with the two blocks of
-//! ports and the pin of a channel. There is no 8259 PIC (decision 0016).
+//! The guest's command line names them: `ioapic=0xfec00000`, `ata=0x1f0,0x3f6,14` with the two blocks of ports
+//! and the pin of a channel, `ne2000=0x300,10` with the first port and the pin of a card. There is no 8259 PIC
+//! (decision 0016).
 
 mod ata;
 mod ioapic;
 mod lines;
+mod ne2000;
+mod thread;
 mod uart;
 
 use std::fmt::Write as _;
@@ -27,19 +31,23 @@ use kvm_ioctls::VmFd;
 
 pub use ata::{Channel, SECTOR, Sectors};
 pub use ioapic::{IoApic, Message};
+pub use ne2000::{Ne2000, Sent};
 pub use uart::Uart;
 
 use crate::config::IoKind;
 use crate::error::HostError;
-use crate::io::{Device, Disk, Route};
+use crate::io::{DEFAULT_MTU, Device, Disk, Net, Route};
 use crate::machine::Console;
 use ata::FileSectors;
 use lines::Lines;
+use ne2000::Card;
 
 /// Where the channels of ATA drives are, as in every PC since the AT: command block, control block, pin.
 const CHANNELS: [(u16, u16, usize); 2] = [(0x1f0, 0x3f6, 14), (0x170, 0x376, 15)];
 /// Drives of a channel.
 const DRIVES: usize = 2;
+/// Where network cards are, by the first port and the pin: jumpers of the time.
+const CARDS: [(u16, usize); 2] = [(0x300, 10), (0x320, 11)];
 
 /// The trapped devices of a machine.
 #[derive(Debug, Default)]
@@ -53,6 +61,7 @@ pub struct Legacy {
 struct Board {
     lines: Lines,
     channels: Vec<Cable>,
+    cards: Vec<(u16, Card)>,
 }
 
 /// A channel in its place.
@@ -66,7 +75,7 @@ struct Cable {
 
 /// Whether a device has a trapped counterpart.
 pub fn is_trapped(io: IoKind, device: &Device) -> bool {
-    io == IoKind::Trapped && matches!(device, Device::Disk(_))
+    io == IoKind::Trapped && matches!(device, Device::Disk(_) | Device::Net(_))
 }
 
 impl Legacy {
@@ -75,31 +84,23 @@ impl Legacy {
     /// # Errors
     /// [`HostError::Device`], with the device's name and the mend; [`HostError::Devices`] for too many.
     pub fn attach(fd: &Arc<VmFd>, devices: &[Device], others: &[Route]) -> Result<Self, HostError> {
-        let disks: Vec<&Disk> = devices.iter().filter_map(disk_of).collect();
-        let limit = CHANNELS.len() * DRIVES;
-        if disks.len() > limit {
-            let count = disks.len();
-            return Err(HostError::Devices { count, limit });
-        }
-        let mut channels = Vec::new();
-        for (place, pair) in CHANNELS.into_iter().zip(disks.chunks(DRIVES)) {
-            let (command, control, pin) = place;
-            let [first, second] =
-                [pair.first(), pair.get(1)].map(|disk| disk.map(|disk| open(disk)));
-            let Some(first) = first else { break };
-            channels.push(Cable {
-                command,
-                control,
-                pin,
-                channel: Channel::new(first?, second.transpose()?),
-            });
-        }
+        let lines = Lines::new(Arc::clone(fd), others.to_vec());
+        let disks = devices.iter().filter_map(|device| match device {
+            Device::Disk(disk) => Some(disk),
+            _ => None,
+        });
+        let nets = devices.iter().filter_map(|device| match device {
+            Device::Net(net) => Some(net),
+            _ => None,
+        });
+        let board = Board {
+            channels: channels(&disks.collect::<Vec<_>>())?,
+            cards: cards(&nets.collect::<Vec<_>>(), &lines)?,
+            lines,
+        };
         Ok(Self {
             uart: Uart::default(),
-            board: Some(Board {
-                lines: Lines::new(Arc::clone(fd), others.to_vec()),
-                channels,
-            }),
+            board: Some(board),
         })
     }
 
@@ -113,6 +114,9 @@ impl Legacy {
             let (command, control, pin) = (cable.command, cable.control, cable.pin);
             // Writing to a string cannot fail.
             let _ = write!(words, " ata={command:#x},{control:#x},{pin}");
+        }
+        for ((port, _), (_, pin)) in board.cards.iter().zip(CARDS) {
+            let _ = write!(words, " ne2000={port:#x},{pin}");
         }
         words
     }
@@ -189,6 +193,10 @@ impl Legacy {
 
 impl Board {
     fn write_port(&mut self, port: u16, from: &[u8]) -> bool {
+        if let Some((card, offset)) = self.card(port) {
+            card.write(offset, from);
+            return true;
+        }
         self.access(port, |channel, register| match register {
             Register::Command(offset) => channel.write(offset, from),
             Register::Control => channel.write_control(from),
@@ -196,9 +204,21 @@ impl Board {
     }
 
     fn read_port(&mut self, port: u16, into: &mut [u8]) -> bool {
+        if let Some((card, offset)) = self.card(port) {
+            card.read(offset, into);
+            return true;
+        }
         self.access(port, |channel, register| match register {
             Register::Command(offset) => channel.read(offset, into),
             Register::Control => channel.read_control(into),
+        })
+    }
+
+    /// The card behind a port, and the port's offset.
+    fn card(&self, port: u16) -> Option<(&Card, u16)> {
+        self.cards.iter().find_map(|(first, card)| {
+            let offset = port.checked_sub(*first)?;
+            (offset < ne2000::PORTS).then_some((card, offset))
         })
     }
 
@@ -230,21 +250,68 @@ enum Register {
     Control,
 }
 
-fn disk_of(device: &Device) -> Option<&Disk> {
-    match device {
-        Device::Disk(disk) => Some(disk),
-        _ => None,
+/// No more devices than there are places.
+fn check(count: usize, limit: usize) -> Result<(), HostError> {
+    match count > limit {
+        true => Err(HostError::Devices { count, limit }),
+        false => Ok(()),
     }
+}
+
+/// The channels of these disks.
+fn channels(disks: &[&Disk]) -> Result<Vec<Cable>, HostError> {
+    check(disks.len(), CHANNELS.len() * DRIVES)?;
+    let mut channels = Vec::new();
+    for (place, pair) in CHANNELS.into_iter().zip(disks.chunks(DRIVES)) {
+        let (command, control, pin) = place;
+        let [first, second] = [0, 1].map(|at| pair.get(at).map(|disk| open(disk)));
+        let Some(first) = first else { break };
+        channels.push(Cable {
+            command,
+            control,
+            pin,
+            channel: Channel::new(first?, second.transpose()?),
+        });
+    }
+    Ok(channels)
 }
 
 fn open(disk: &Disk) -> Result<Box<dyn Sectors>, HostError> {
     match FileSectors::open(disk) {
         Ok(sectors) => Ok(Box::new(sectors)),
-        Err(error) => Err(HostError::Device {
-            device: Device::Disk(disk.clone()).to_string(),
-            source: Box::new(error),
-        }),
+        Err(error) => Err(failed(Device::Disk(disk.clone()), error.into())),
     }
+}
+
+/// The cards of these networks, each with the first of its ports.
+fn cards(nets: &[&Net], lines: &Lines) -> Result<Vec<(u16, Card)>, HostError> {
+    check(nets.len(), CARDS.len())?;
+    let cards = nets.iter().zip(CARDS).enumerate();
+    let cards = cards.map(|(number, (net, (port, pin)))| {
+        let fail = |error| failed(Device::Net((*net).clone()), error);
+        if net.mtu > DEFAULT_MTU {
+            return Err(fail(LONG.into()));
+        }
+        if net.limits.is_some() {
+            return Err(fail(
+                "an NE2000 keeps to no limits; leave them out, or use virtio (--io pv)".into(),
+            ));
+        }
+        let mac = net.mac(number as u8);
+        let carrier = net.carrier(mac).map_err(fail)?;
+        let card = Card::new(mac, carrier, lines.clone(), pin);
+        card.map(|card| (port, card))
+            .map_err(|error| fail(error.into()))
+    });
+    cards.collect()
+}
+
+/// Why a network's frames are too long.
+const LONG: &str = "a packet in a frame of an NE2000 has 1500 bytes at most; use a smaller mtu, or virtio (--io pv)";
+
+fn failed(device: Device, source: Box<dyn std::error::Error + Send + Sync>) -> HostError {
+    let device = device.to_string();
+    HostError::Device { device, source }
 }
 
 /// The UART's register behind a port.

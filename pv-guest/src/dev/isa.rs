@@ -1,7 +1,9 @@
 //! The devices of a PC's board, at ports and pins: what the command line says of them, and their drivers.
 //!
 //! - `ioapic=<base>`: the I/O APIC, before the devices whose pins it has;
-//! - `ata=<command>,<control>,<pin>`: a channel of ATA drives, by its two blocks of ports.
+//! - `ata=<command>,<control>,<pin>`: a channel of ATA drives, by its two blocks of ports;
+//! - `ne2000=<first>,<pin>`: a network card, by its ports. Its pin is triggered by level: the card holds its
+//!   line until it is masked, or its causes are acknowledged.
 //!
 //! Called by `dev::find`.
 
@@ -11,13 +13,14 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use ::ata::{AtaError, Channel, Identity};
-use driver_api::{EnvError, PortEnv};
+use ::ne2000::{Card, Ne2000Error};
+use driver_api::{EnvError, NetDevice, PortEnv};
 use ioapic::{IoApicError, Trigger};
 
 use super::place::number;
 use super::tree::{self, Bus, Class, Device, DeviceId, State};
 use super::{KernelEnv, keep_as, lines};
-use crate::println;
+use crate::{net, println};
 
 /// Where a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub enum Place {
     IoApic(u64),
     /// A channel of ATA drives.
     Ata(Cable),
+    /// A network card, by its first port and its pin.
+    Ne2000(u16, u8),
 }
 
 /// Where a channel of ATA drives is.
@@ -44,19 +49,36 @@ pub fn parse(key: &str, value: &str) -> Option<Option<Place>> {
     Some(match key {
         "ioapic" => number(value).map(Place::IoApic),
         "ata" => cable(value).map(Place::Ata),
+        "ne2000" => card(value),
         _ => return None,
     })
 }
 
 fn cable(value: &str) -> Option<Cable> {
-    let mut numbers = value.split(',').map(number);
-    let mut next = || numbers.next().flatten();
-    let cable = Cable {
-        command: u16::try_from(next()?).ok()?,
-        control: u16::try_from(next()?).ok()?,
-        pin: u8::try_from(next()?).ok()?,
-    };
-    numbers.next().is_none().then_some(cable)
+    let [command, control, pin] = numbers(value)?;
+    Some(Cable {
+        command: u16::try_from(command).ok()?,
+        control: u16::try_from(control).ok()?,
+        pin: u8::try_from(pin).ok()?,
+    })
+}
+
+fn card(value: &str) -> Option<Place> {
+    let [port, pin] = numbers(value)?;
+    Some(Place::Ne2000(
+        u16::try_from(port).ok()?,
+        u8::try_from(pin).ok()?,
+    ))
+}
+
+/// So many numbers, with commas between.
+fn numbers<const COUNT: usize>(value: &str) -> Option<[u64; COUNT]> {
+    let mut words = value.split(',');
+    let mut found = [0; COUNT];
+    for slot in &mut found {
+        *slot = number(words.next()?)?;
+    }
+    words.next().is_none().then_some(found)
 }
 
 /// Why a device of the board cannot be used.
@@ -70,6 +92,10 @@ pub enum IsaError {
     NoVector,
     /// The channel refused.
     Ata(AtaError),
+    /// The card refused.
+    Ne2000(Ne2000Error),
+    /// The environment did.
+    Env(EnvError),
 }
 
 impl fmt::Display for IsaError {
@@ -79,6 +105,8 @@ impl fmt::Display for IsaError {
             Self::NoIoApic => f.write_str("it has a pin, and there is no I/O APIC"),
             Self::NoVector => f.write_str("no vector is left for its pin"),
             Self::Ata(error) => error.fmt(f),
+            Self::Ne2000(error) => error.fmt(f),
+            Self::Env(error) => error.fmt(f),
         }
     }
 }
@@ -89,9 +117,15 @@ impl From<AtaError> for IsaError {
     }
 }
 
+impl From<Ne2000Error> for IsaError {
+    fn from(error: Ne2000Error) -> Self {
+        Self::Ne2000(error)
+    }
+}
+
 impl From<EnvError> for IsaError {
     fn from(error: EnvError) -> Self {
-        Self::Ata(AtaError::Env(error))
+        Self::Env(error)
     }
 }
 
@@ -107,6 +141,11 @@ pub fn set_up(place: &Place) {
             let name = format!("ata@{:x}", cable.command);
             let id = add("ata", Bus::Isa, &name, Class::Bus, Some(bus()));
             (name, ata(*cable, id).map_err(|error| (id, error)))
+        }
+        Place::Ne2000(port, pin) => {
+            let name = format!("ne2000@{port:x}");
+            let id = add("ne2000", Bus::Isa, &name, Class::Net, Some(bus()));
+            (name, ne2000(*port, *pin, id).map_err(|error| (id, error)))
         }
     };
     if let Err((id, error)) = result {
@@ -158,6 +197,22 @@ fn ata(cable: Cable, id: DeviceId) -> Result<(), IsaError> {
     Ok(())
 }
 
+/// A card becomes an interface, and has its name in the tree.
+fn ne2000(port: u16, pin: u8, id: DeviceId) -> Result<(), IsaError> {
+    let vector = lines::vector()?;
+    let ports = KernelEnv.ports(port, ::ne2000::PORTS)?;
+    let card = Card::new(KernelEnv, ports, vector.number())?;
+    lines::connect(pin, vector, Trigger::Level)?;
+    let info = card.info();
+    let name = net::attach(card, vector.number());
+    tree::update(id, |device| {
+        device.name = name;
+        device.vector = Some(vector.number());
+        device.about = format!("{}, mtu {}", net::Mac(info.mac), info.mtu);
+    });
+    Ok(())
+}
+
 fn about(drive: &Identity) -> String {
     let end = drive.model.iter().position(|byte| *byte == 0);
     let model = drive
@@ -199,5 +254,12 @@ mod tests {
         );
         assert_eq!(parse("ioapic", "here"), Some(None));
         assert_eq!(parse("run", "1"), None);
+        assert_eq!(
+            parse("ne2000", "0x300,10"),
+            Some(Some(Place::Ne2000(0x300, 10)))
+        );
+        for value in ["0x300", "0x300,256", "0x300,10,1"] {
+            assert_eq!(parse("ne2000", value), Some(None), "{value}");
+        }
     }
 }

@@ -8,7 +8,9 @@ mod fault;
 mod hvc;
 mod info;
 mod lookup;
+mod meter;
 mod net;
+mod rate;
 mod reach;
 mod selftest;
 mod stream;
@@ -240,6 +242,13 @@ mod tests {
             "stream send 10.0.2.2 7",
             "stream get 10.0.2.2 7 1",
             "stream recv 10.0.2.2 0x7 1",
+            "rtt 10.0.2.2 7",
+            "rtt 10.0.2.2 7 0",
+            "flood 10.0.2.2",
+            "flood host 1",
+            "rate random",
+            "rate disk 1",
+            "rate console 0",
             "random",
             "random 0",
             "random 65537",
@@ -261,6 +270,7 @@ mod tests {
             "vsock echo 2 7 x",
             "hvc write a",
             "hvc hvc1 echo 1",
+            "rate random 8",
             "net dhcp",
             "net eth1 static 10.0.2.15/24",
         ] {
@@ -272,6 +282,8 @@ mod tests {
             "echo-client 10.0.2.2 7 x",
             "get http://10.0.2.2/",
             "stream send 10.0.2.2 7 1",
+            "rtt 10.0.2.2 7 1",
+            "flood 10.0.2.2 1",
         ] {
             let error = CommandError::Net(NetFail::NoAddress);
             assert_eq!(execute(command), Err(error), "{command}");
@@ -312,6 +324,9 @@ mod tests {
             "echo-client",
             "get",
             "stream",
+            "rtt",
+            "flood",
+            "rate",
         ] {
             assert!(find(name).is_some() && shown.contains(name), "{name}");
         }

@@ -1,6 +1,8 @@
 //! Devices as the command line and a machine file say them: a name or `key=value` first, and words
 //! behind commas. A comma inside a value is written twice.
 
+use std::num::NonZeroU64;
+
 use hypervisor::io::{
     Console, DEFAULT_MTU, Disk, Engine, Format, Forward, MAX_QUEUES, Net, NetCarrier, UserNetwork,
     Vsock,
@@ -32,7 +34,7 @@ impl Words {
 /// A disk: a file's name, and words.
 pub fn disk(text: &str) -> Result<Disk, String> {
     const HELP: &str = "use ro, direct, snapshot, format=raw, format=qcow2, backing=FILE, \
-        engine=auto, engine=io_uring, engine=threads, engine=sync, or queues=1 to queues=8, such as \
+        engine=auto, engine=io_uring, engine=threads, engine=sync, queues=1 to queues=8, rate=10M or iops=1000, such as \
         my.img,ro,direct";
     let mut words = Words::of(text);
     let path = words.0.next().unwrap_or_default();
@@ -44,6 +46,8 @@ pub fn disk(text: &str) -> Result<Disk, String> {
         match (key.as_str(), value.as_deref()) {
             ("ro", None) => disk.read_only = true,
             ("direct", None) => disk.direct = true,
+            ("rate", Some(text)) => disk.limits.bytes_per_second = Some(rate(text)?),
+            ("iops", Some(text)) => disk.limits.operations_per_second = Some(rate(text)?),
             ("queues", Some(count)) => match count.parse() {
                 Ok(count @ 1..=MAX_QUEUES) => disk.queues = count,
                 _ => return Err(no_word(&key, value, "a disk", HELP)),
@@ -66,7 +70,7 @@ pub fn disk(text: &str) -> Result<Disk, String> {
 /// A network device: what carries its frames, and words.
 pub fn net(text: &str) -> Result<Net, String> {
     const FIRST: &str = "say first what carries the frames: user, tap=NAME or socket=PATH";
-    const HELP: &str = "use mac=02:fc:00:00:00:01 or mtu=1500; behind user also restrict, or \
+    const HELP: &str = "use mac=02:fc:00:00:00:01, mtu=1500, rate=10M or pps=1000; behind user also restrict, or \
         hostfwd=tcp:127.0.0.1:8080-:80";
     let mut words = Words::of(text);
     let carrier = match words.next() {
@@ -96,6 +100,8 @@ pub fn net(text: &str) -> Result<Net, String> {
             }
         }
         match (key.as_str(), value.as_deref()) {
+            ("rate", Some(text)) => net.limits.bytes_per_second = Some(rate(text)?),
+            ("pps", Some(text)) => net.limits.operations_per_second = Some(rate(text)?),
             ("mac", Some(text)) => net.mac = Some(mac(text)?),
             ("mtu", Some(text)) => net.mtu = mtu(text)?,
             _ => return Err(no_word(&key, value, "a network device", HELP)),
@@ -118,6 +124,13 @@ pub fn vsock(text: &str) -> Result<Vsock, String> {
         }
         _ => Err(HELP.to_owned()),
     }
+}
+
+/// So much in a second.
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let number = values::size(text).ok().and_then(NonZeroU64::new);
+    number
+        .ok_or_else(|| format!("{text} is no rate: use a number above 0 in a second, such as 10M"))
 }
 
 /// A station's address: six bytes in hexadecimal.
@@ -200,6 +213,16 @@ mod tests {
         let image = disk("a.img,format=qcow2,backing=b,backing=c,snapshot").expect("a disk");
         assert!(image.format == Format::Qcow2 && image.snapshot);
         assert_eq!(image.backing, ["b", "c"].map(std::path::PathBuf::from));
+        let limited = disk("a,rate=10M,iops=100").expect("a disk").limits;
+        assert_eq!(
+            limited.bytes_per_second.map(NonZeroU64::get),
+            Some(10 << 20)
+        );
+        assert_eq!(
+            limited.operations_per_second.map(NonZeroU64::get),
+            Some(100)
+        );
+        assert!(disk("a,rate=0").is_err_and(|error| error.contains("above 0")));
         assert_eq!(disk("a=b").expect("a disk").path.to_str(), Some("a=b"));
         assert!(disk(",ro").is_err_and(|error| error.contains("name the disk's file")));
         for wrong in [

@@ -219,10 +219,19 @@ fn nothing_wakes_the_thread_while_nothing_happens() {
     let mut guest = Guest::new(&options());
     ping(&mut guest, GATEWAY);
     guest.go_on(Duration::from_millis(50));
-    let before = guest.nat.wakeups();
-    assert!(before > 0, "pings do wake it");
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(guest.nat.wakeups(), before);
+    assert!(guest.nat.wakeups() > 0, "pings do wake it");
+    assert_rests(&guest);
+}
+
+/// The thread comes to rest: on a busy host what was sent takes a while. One that spins never does.
+#[track_caller]
+fn assert_rests(guest: &Guest) {
+    let rests = (0..50).any(|_| {
+        let before = guest.nat.wakeups();
+        std::thread::sleep(Duration::from_millis(200));
+        guest.nat.wakeups() == before
+    });
+    assert!(rests, "{} wake-ups", guest.nat.wakeups());
 }
 
 #[test]
@@ -240,10 +249,7 @@ fn a_guest_that_takes_no_frames_makes_neither_memory_grow_nor_the_thread_spin() 
     for _ in 0..2000 {
         guest.send_packet(&sent);
     }
-    std::thread::sleep(Duration::from_millis(50));
-    let before = guest.nat.wakeups();
-    std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(guest.nat.wakeups(), before);
+    assert_rests(&guest);
     let (mut count, mut quiet) = (0, 0);
     while quiet < 50 {
         match guest.wire.take() {
