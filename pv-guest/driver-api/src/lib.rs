@@ -5,7 +5,7 @@
 //!   ([`Mmio`]), interrupts in two halves ([`Halves`]), a [`Lock`], [`Waiters`], and a log;
 //! - [`PortEnv`]: an environment with [`Ports`], for the devices of a PC;
 //! - the classes, one trait each: [`BalloonDevice`], [`BlockDevice`], [`ConsoleDevice`], [`NetDevice`],
-//!   [`RandomSource`].
+//!   [`RandomSource`], [`SocketDevice`].
 //!
 //! Everything here is safe to call, so a driver forbids `unsafe_code` and can be hosted built in, as
 //! a module, or as a user's process: its host alone vouches for memory and registers.
@@ -21,6 +21,7 @@ mod env;
 mod net;
 mod ports;
 mod random;
+mod socket;
 
 pub use balloon::{BALLOON_PAGE, BalloonClient, BalloonDevice, BalloonError, PageRun};
 pub use block::{BlockDevice, BlockError, BlockInfo, Completion, Operation, Refused, Request};
@@ -31,3 +32,4 @@ pub use net::{ETHERNET_HEADER, NetClient, NetCounts, NetDevice, NetError, NetInf
 pub use net::{PartialChecksum, ReceivedFrame, Segments, SendOptions};
 pub use ports::{PortEnv, Ports};
 pub use random::{RandomError, RandomSource};
+pub use socket::{HOST_CID, SocketAddress, SocketClient, SocketDevice, SocketError, SocketId};

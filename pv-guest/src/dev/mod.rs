@@ -26,7 +26,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use driver_api::{BlockDevice, ConsoleDevice, Env, NetDevice, RandomSource};
+use driver_api::{BlockDevice, ConsoleDevice, Env, NetDevice, RandomSource, SocketDevice};
 use virtio::{Transport, VirtioError, wire};
 
 pub use env::{KernelEnv, KernelLock, KernelWaiters};
@@ -143,6 +143,20 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
             let about = format!("{}, mtu {}", net::Mac(info.mac), info.mtu);
             let name = net::attach(card, place.vector);
             add_child(bus, name, Class::Net, "virtio-net", about, features);
+        }
+        wire::ID_VSOCK => {
+            let device = virtio_vsock::Vsock::new(KernelEnv, transport, place.vector)?;
+            let features = names(device.features(), virtio_vsock::FEATURES);
+            let about = format!("cid {}", device.cid());
+            net::vsock::attach(device);
+            add_child(
+                bus,
+                "vsock".into(),
+                Class::Net,
+                "virtio-vsock",
+                about,
+                features,
+            );
         }
         wire::ID_RNG => {
             let rng = virtio_rng::Rng::new(KernelEnv, transport, place.vector)?;

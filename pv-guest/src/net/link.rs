@@ -33,7 +33,8 @@ impl Deadline {
         Self(NEVER)
     }
 
-    fn is_over(self) -> bool {
+    /// Whether it has come.
+    pub fn is_over(self) -> bool {
         self.0 != NEVER && now_ns() >= self.0
     }
 }

@@ -1,13 +1,15 @@
 //! The network: interfaces, and connections for callers that sleep until something happens.
 //!
 //! - `link`: an interface, its thread, and how callers wait on it;
-//! - `stream`: a connection over TCP, for one thread.
+//! - `stream`: a connection over TCP, for one thread;
+//! - `vsock`: streams to the host's programs, over a socket device.
 //!
 //! Called by `dev`, which attaches devices, and by the shell. TCP/IP itself is the crate `netstack`.
 //! An interface costs nothing until it is configured: its stack and its thread are made then.
 
 mod link;
 mod stream;
+pub mod vsock;
 
 use alloc::format;
 use alloc::string::String;

@@ -1,7 +1,7 @@
 //! Commands by name, family by family.
 
 use super::{
-    CommandError, basic, device, disk, fault, hvc, info, net, rate, reach, selftest, stream,
+    CommandError, basic, device, disk, fault, hvc, info, net, rate, reach, selftest, stream, vsock,
 };
 
 /// A command of the shell.
@@ -17,7 +17,7 @@ pub struct Command {
 }
 
 /// The families of commands, in the order that `help` lists them.
-const FAMILIES: [&[Command]; 11] = [
+const FAMILIES: [&[Command]; 12] = [
     info::COMMANDS,
     basic::COMMANDS,
     device::COMMANDS,
@@ -26,6 +26,7 @@ const FAMILIES: [&[Command]; 11] = [
     net::COMMANDS,
     reach::COMMANDS,
     stream::COMMANDS,
+    vsock::COMMANDS,
     rate::COMMANDS,
     fault::COMMANDS,
     selftest::COMMANDS,

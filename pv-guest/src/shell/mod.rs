@@ -14,14 +14,16 @@ mod rate;
 mod reach;
 mod selftest;
 mod stream;
+mod vsock;
 
 use core::fmt;
 
-use driver_api::{BlockError, ConsoleError, RandomError};
+use driver_api::{BlockError, ConsoleError, RandomError, SocketError};
 use netstack::NetFail;
 use netstack::http::HttpError;
 
 use crate::console::{self, Editor, Outcome};
+use crate::net::vsock::StreamFail;
 use crate::{power, print, println, status, text};
 
 pub use lookup::{Command, find};
@@ -49,6 +51,8 @@ pub enum CommandError<'a> {
     Random(RandomError),
     /// The network did not do it.
     Net(NetFail),
+    /// A socket device, or the other side of a stream, did not do it.
+    Socket(SocketError),
     /// What answered did not speak HTTP.
     Http(HttpError),
     /// A server of HTTP does not give it out.
@@ -74,6 +78,7 @@ impl fmt::Display for CommandError<'_> {
             Self::Console(error) => write!(f, "{error}"),
             Self::Random(error) => write!(f, "{error}"),
             Self::Net(error) => write!(f, "{error}"),
+            Self::Socket(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "{error}"),
             Self::Status(status) => write!(f, "the server answered with status {status}"),
             Self::TimedOut => f.write_str("timed out"),
@@ -85,6 +90,15 @@ impl fmt::Display for CommandError<'_> {
 impl From<NetFail> for CommandError<'_> {
     fn from(error: NetFail) -> Self {
         Self::Net(error)
+    }
+}
+
+impl From<StreamFail> for CommandError<'_> {
+    fn from(error: StreamFail) -> Self {
+        match error {
+            StreamFail::TimedOut => Self::TimedOut,
+            StreamFail::Socket(error) => Self::Socket(error),
+        }
     }
 }
 
@@ -198,6 +212,10 @@ mod tests {
             "disk vda write 0 1",
             "disk vda verify 0 1 x",
             "disk vda flush 1",
+            "vsock echo 2 7",
+            "vsock echo host 7 x",
+            "vsock serve",
+            "vsock connect 2 7",
             "balloon x",
             "mem used",
             "mem use 0",
@@ -248,6 +266,8 @@ mod tests {
             "disk vdc verify 0 1 7",
             "random 8",
             "balloon",
+            "vsock",
+            "vsock echo 2 7 x",
             "hvc write a",
             "hvc hvc1 echo 1",
             "rate random 8",

@@ -26,7 +26,7 @@ fn rig_of(features: u64, change: fn(Answer) -> Answer) -> Rig {
         change(Answer::default())
     };
     let mut device = Device::new(ID_CONSOLE, features, 2, Box::new(handler));
-    device.patient = Some(0);
+    device.patient = vec![0];
     device.config = vec![80, 0, 25, 0];
     let machine = Machine::new(device);
     let env = machine.env();

@@ -44,6 +44,8 @@ pub struct Net<E: Env> {
     is_listening: AtomicBool,
     /// The client has taken a frame since it listens.
     has_taken: AtomicBool,
+    /// An interrupt is on its way whose frame was taken before the client listened anew.
+    is_late: AtomicBool,
     /// The link changed, and the client was not notified.
     has_changed: AtomicBool,
     is_broken: AtomicBool,
@@ -78,6 +80,7 @@ impl<E: Env> Net<E> {
             client: E::Lock::new(None),
             is_listening: AtomicBool::new(false),
             has_taken: AtomicBool::new(false),
+            is_late: AtomicBool::new(false),
             has_changed: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
         });
@@ -235,8 +238,9 @@ impl Config {
 impl<E: Env> Halves for Net<E> {
     /// The bottom half: look at the used rings, and at the device only if they have nothing new that
     /// was asked for. That look costs exits; an interrupt of a queue leaves its mark in the ring, and
-    /// is an edge, so it needs no acknowledgement. The price: a change of the configuration that
-    /// coincides with a frame is noticed at the next interrupt without one.
+    /// is an edge, so it needs no acknowledgement. A frame may be taken before its interrupt comes:
+    /// then that explains it. The price: a change of the configuration that coincides with a frame is
+    /// noticed at the next interrupt without one.
     fn bottom(&self) {
         let was_listening = self.is_listening.swap(false, Ordering::Relaxed);
         let has_frame = self.receive.with(|receive| {
@@ -247,7 +251,9 @@ impl<E: Env> Halves for Net<E> {
             transmit.hold_interrupts();
             transmit.has_news()
         });
-        let has_news = has_frame || has_room || self.has_taken.load(Ordering::Relaxed);
+        let is_late = self.is_late.swap(false, Ordering::Relaxed);
+        let was_taken = is_late || self.has_taken.load(Ordering::Relaxed);
+        let has_news = has_frame || has_room || was_taken;
         if !was_listening || !has_news {
             self.look_at_configuration();
         }
@@ -319,8 +325,11 @@ impl<E: Env> NetDevice for Net<E> {
 
     fn listen(&self) -> bool {
         self.hand_back(true);
-        self.has_taken.store(false, Ordering::Relaxed);
-        self.is_listening.store(true, Ordering::Relaxed);
+        // Nobody was notified since the last time, so the interrupt of what was taken is still to come.
+        let was_listening = self.is_listening.swap(true, Ordering::Relaxed);
+        if self.has_taken.swap(false, Ordering::Relaxed) && was_listening {
+            self.is_late.store(true, Ordering::Relaxed);
+        }
         let has_frame = self.receive.with(Receive::listen);
         let has_room = self.transmit.with(Transmit::listen);
         has_frame | has_room | self.has_changed.swap(false, Ordering::Relaxed)

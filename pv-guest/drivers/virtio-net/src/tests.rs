@@ -68,7 +68,7 @@ fn device(
         change(Answer::default())
     };
     let mut device = Device::new(ID_NET, features, 3, Box::new(handler));
-    device.patient = Some(0);
+    device.patient = vec![0];
     device.config = config(MAC, 1, 1500);
     device
 }
@@ -257,6 +257,30 @@ fn a_burst_costs_one_interrupt_and_one_notification() {
     assert_eq!((rig.machine.interrupts(), rig.client.count()), (1, 1));
     assert_eq!(rig.machine.accesses(), accesses, "no register was touched");
     assert!(rig.machine.notifications() <= kicks + 2);
+}
+
+#[test]
+fn an_interrupt_that_comes_late_costs_no_register_and_hides_no_change() {
+    for listens_again in [false, true] {
+        let rig = rig(MERGING);
+        let accesses = rig.machine.accesses();
+        assert!(!rig.net.listen());
+        // The device has written the frame, and its interrupt is on its way.
+        arrives(&rig, 0, &frame(100, 7), 2048);
+        rig.machine.run_quietly();
+        assert_eq!(receive(&rig), Some((frame(100, 7), false)));
+        if listens_again {
+            assert!(!rig.net.listen());
+        }
+        rig.machine.interrupt();
+        assert_eq!(rig.machine.accesses(), accesses, "{listens_again}");
+        // What comes next has no frame to explain it.
+        assert!(!rig.net.listen());
+        rig.machine
+            .device(|device| device.change_config(config(MAC, 0, 1500)));
+        rig.machine.run();
+        assert!(!rig.net.info().is_up);
+    }
 }
 
 #[test]

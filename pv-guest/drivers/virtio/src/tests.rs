@@ -107,6 +107,7 @@ fn the_numbers_are_the_specification_s() {
         (wire::ID_CONSOLE.into(), i::VIRTIO_ID_CONSOLE),
         (wire::ID_RNG.into(), i::VIRTIO_ID_RNG),
         (wire::ID_BALLOON.into(), i::VIRTIO_ID_BALLOON),
+        (wire::ID_VSOCK.into(), i::VIRTIO_ID_VSOCK),
         (
             wire::status::ACKNOWLEDGE.into(),
             c::VIRTIO_CONFIG_S_ACKNOWLEDGE,

@@ -41,6 +41,8 @@ pub const ID_CONSOLE: u32 = 3;
 pub const ID_RNG: u32 = 4;
 /// DeviceID of a memory balloon.
 pub const ID_BALLOON: u32 = 5;
+/// DeviceID of a socket device.
+pub const ID_VSOCK: u32 = 19;
 
 /// Bits of the device status (2.1).
 pub mod status {

@@ -23,7 +23,7 @@ pub struct Chain {
 }
 
 /// What the device does with a request.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// Bytes for the driver.
     pub bytes: Vec<u8>,
@@ -66,10 +66,10 @@ pub struct Device {
     pub magic: u32,
     /// Whether the configuration changes at each look.
     pub is_restless: bool,
-    /// A queue whose requests wait until [`Device::give`] has an answer for them.
-    pub patient: Option<usize>,
-    /// Those answers.
-    gifts: VecDeque<Answer>,
+    /// Queues whose requests wait until [`Device::give`] has an answer for them.
+    pub patient: Vec<usize>,
+    /// Those answers, each for a queue.
+    gifts: Vec<VecDeque<Answer>>,
     handler: Handler,
     agreed: u64,
     selected: [u32; 3],
@@ -92,8 +92,8 @@ impl Device {
             is_refusing: false,
             magic: wire::MAGIC,
             is_restless: false,
-            patient: None,
-            gifts: VecDeque::new(),
+            patient: Vec::new(),
+            gifts: vec![VecDeque::new(); queues],
             handler,
             agreed: 0,
             selected: [0; 3],
@@ -135,14 +135,14 @@ impl Device {
         self.must_interrupt = true;
     }
 
-    /// Answer the next request of the patient queue with this, at the next run.
+    /// Answer the next request of queue 0, which is patient, with this, at the next run.
     pub fn give(&mut self, answer: Answer) {
-        self.gifts.push_back(answer);
+        self.give_to(0, answer);
     }
 
-    /// How many answers wait for requests.
-    pub fn given(&self) -> usize {
-        self.gifts.len()
+    /// The same for another patient queue.
+    pub fn give_to(&mut self, queue: usize, answer: Answer) {
+        self.gifts[queue].push_back(answer);
     }
 
     fn queue(&mut self) -> Option<&mut Queue> {
@@ -246,9 +246,8 @@ impl Device {
         let (mut count, mut is_raised) = (0, core::mem::take(&mut self.must_interrupt));
         for index in 0..self.queues.len() {
             let mut queue = self.queues[index].clone();
-            let is_patient = self.patient == Some(index);
-            let is_due = match is_patient {
-                true => queue.is_ready && !self.gifts.is_empty(),
+            let is_due = match self.patient.contains(&index) {
+                true => queue.is_ready && !self.gifts[index].is_empty(),
                 false => core::mem::take(&mut queue.is_notified),
             };
             if is_due {
@@ -271,8 +270,8 @@ impl Device {
         let has_events = self.agreed & wire::F_EVENT_IDX != 0;
         let end = u16_at(memory, avail + 2);
         let mut heads = Vec::new();
-        let is_patient = self.patient == Some(index);
-        while queue.seen != end && !(is_patient && heads.len() >= self.gifts.len()) {
+        let is_patient = self.patient.contains(&index);
+        while queue.seen != end && !(is_patient && heads.len() >= self.gifts[index].len()) {
             let slot = u64::from(queue.seen) % size;
             heads.push(u16_at(memory, avail + 4 + 2 * slot));
             queue.seen = queue.seen.wrapping_add(1);
@@ -311,8 +310,8 @@ impl Device {
                 }
             }
         }
-        let answer = match self.patient == Some(index) {
-            true => self.gifts.pop_front().expect("an answer each"),
+        let answer = match self.patient.contains(&index) {
+            true => self.gifts[index].pop_front().expect("an answer each"),
             false => (self.handler)(&chain),
         };
         let mut rest = &answer.bytes[..];

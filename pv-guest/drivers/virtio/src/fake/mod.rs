@@ -70,6 +70,12 @@ impl Machine {
         count > 0 || is_raised
     }
 
+    /// Let the device do all that it was told of; its interrupt, if it raises one, is on its way and has
+    /// not come yet.
+    pub fn run_quietly(&self) {
+        self.device(|device| device.run(&self.memory));
+    }
+
     /// Run both halves, as an interrupt does.
     pub fn interrupt(&self) {
         self.interrupts.fetch_add(1, Ordering::Relaxed);
