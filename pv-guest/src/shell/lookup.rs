@@ -1,6 +1,6 @@
 //! Commands by name, family by family.
 
-use super::{CommandError, basic, device, disk, fault, info, net, reach, selftest, stream};
+use super::{CommandError, basic, board, device, disk, fault, info, net, reach, selftest, stream};
 
 /// A command of the shell.
 pub struct Command {
@@ -15,10 +15,11 @@ pub struct Command {
 }
 
 /// The families of commands, in the order that `help` lists them.
-const FAMILIES: [&[Command]; 9] = [
+const FAMILIES: [&[Command]; 10] = [
     info::COMMANDS,
     basic::COMMANDS,
     device::COMMANDS,
+    board::COMMANDS,
     disk::COMMANDS,
     net::COMMANDS,
     reach::COMMANDS,

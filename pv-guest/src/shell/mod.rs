@@ -1,6 +1,7 @@
 //! The shell: commands typed on the console, or given on the kernel's command line.
 
 mod basic;
+mod board;
 mod device;
 mod disk;
 mod disk_bench;
@@ -17,6 +18,7 @@ use core::fmt;
 use driver_api::{BlockError, RandomError};
 use netstack::NetFail;
 use netstack::http::HttpError;
+use pc::BoardError;
 
 use crate::console::{self, Editor, Outcome};
 use crate::{power, print, println, status, text};
@@ -42,6 +44,8 @@ pub enum CommandError<'a> {
     Disk(BlockError),
     /// A source of randomness did not do it.
     Random(RandomError),
+    /// A device of the board did not do it.
+    Board(BoardError),
     /// The network did not do it.
     Net(NetFail),
     /// What answered did not speak HTTP.
@@ -65,6 +69,7 @@ impl fmt::Display for CommandError<'_> {
             Self::NoMemory => f.write_str("no memory is left"),
             Self::Disk(error) => write!(f, "{error}"),
             Self::Random(error) => write!(f, "{error}"),
+            Self::Board(error) => write!(f, "{error}"),
             Self::Net(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "{error}"),
             Self::Status(status) => write!(f, "the server answered with status {status}"),
