@@ -140,10 +140,10 @@ impl<E: PortEnv> Clock<E> {
         self.ticks.store(0, Ordering::Relaxed);
         let kept = self.get(register::A) & !(RATE | UPDATING);
         self.set(register::A, kept | rate);
+        // Periods pass without interrupts, too: one from before would be one too many.
+        self.get(register::C);
         let control = self.get(register::B);
         self.set(register::B, control | PERIODIC);
-        // What was raised before keeps the line up, and nothing would come.
-        self.get(register::C);
         Ok(())
     }
 
