@@ -66,6 +66,20 @@ pub enum BenchError {
         /// How many blocks of 4 KiB.
         blocks: u64,
     },
+    /// The host's side of a network failed, or what came back was wrong.
+    #[error("{case}: {source}")]
+    Net {
+        /// The case.
+        case: String,
+        /// What the host answered.
+        source: io::Error,
+    },
+    /// What came is not what was sent.
+    #[error("{case}: the two ends have different hashes of what was moved")]
+    Differs {
+        /// The case.
+        case: String,
+    },
     /// There is no such row.
     #[error("no row is called {name}; the rows are {}", crate::row_names().join(", "))]
     NoRow {

@@ -188,6 +188,22 @@ fn several_queues_and_each_engine_carry_the_same_data() {
 }
 
 #[test]
+fn what_is_written_above_a_snapshot_is_gone_with_the_machine() {
+    each_mode(|mode| {
+        let file = image();
+        let before = fs::read(file.path()).expect("the image");
+        let disk = Disk {
+            snapshot: true,
+            ..disk(file.path())
+        };
+        let script = "disk vda write 3 300 7; disk vda flush; disk vda verify 3 300 7";
+        let ran = run(with(mode, vec![Device::Disk(disk)], script));
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+        assert!(fs::read(file.path()).expect("the image") == before);
+    });
+}
+
+#[test]
 fn an_image_that_is_cut_under_the_guest_is_an_input_output_error() {
     each_mode(|mode| {
         let file = image();

@@ -86,6 +86,12 @@ pub trait Device: Send {
     /// The largest size of each queue, in descriptors; powers of two up to 32768.
     fn queue_sizes(&self) -> &[u16];
 
+    /// Whether the driver's buffers are filled, as a disk's are, so that limits count their room when
+    /// the request is taken. Where they may stay empty, as a network's, what was written counts.
+    fn fills_buffers(&self) -> bool {
+        true
+    }
+
     /// Read device configuration space; bytes beyond its end read as zero.
     fn read_config(&self, offset: u64, into: &mut [u8]);
 

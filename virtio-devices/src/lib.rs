@@ -15,10 +15,12 @@ pub mod device;
 pub mod memory;
 pub mod net;
 pub mod queue;
+pub mod rate;
 #[allow(unsafe_code)]
 pub mod raw_io;
 pub mod rng;
 pub mod transport;
+pub mod vsock;
 pub mod worker;
 
 #[cfg(test)]

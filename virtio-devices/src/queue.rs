@@ -2,13 +2,16 @@
 //! notification kept (virtio 1.2, 2.7.6 to 2.7.10). Called by data paths. Never knows requests.
 
 use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::chain::{Chain, ChainError, Table};
+use crate::chain::{Chain, ChainError, Table, total};
 use crate::device::{DeviceError, Served, feature};
+use crate::rate::Limiter;
 
 /// Where the entries of the two rings start, and how long a used one is, in bytes (2.7.6, 2.7.8).
 const AVAILABLE_HEADER: u64 = 4;
@@ -25,6 +28,17 @@ pub struct VirtQueue {
     told: u16,
     /// Bytes that were copied since a step last told.
     copied: u64,
+    /// The limits of the device, if it has any.
+    limiter: Option<Arc<Mutex<Limiter>>>,
+    /// Whether the limits count the room of a request's buffers, rather than what is written there.
+    counts_room: bool,
+    /// A request may wait for the limits.
+    is_held: bool,
+}
+
+/// A poisoned lock holds a whole value all the same.
+fn lock(limiter: &Mutex<Limiter>) -> MutexGuard<'_, Limiter> {
+    limiter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl VirtQueue {
@@ -42,7 +56,48 @@ impl VirtQueue {
             memory,
             told: 0,
             copied: 0,
+            limiter: None,
+            counts_room: false,
+            is_held: false,
             is_indirect_allowed: features & feature::INDIRECT_DESC != 0,
+        }
+    }
+
+    /// Keep to limits.
+    pub(crate) fn limit(&mut self, limiter: Arc<Mutex<Limiter>>, counts_room: bool) {
+        (self.limiter, self.counts_room) = (Some(limiter), counts_room);
+    }
+
+    /// How long a request has to wait for the limits, if one may; asking forgets it.
+    pub(crate) fn held(&mut self) -> Option<Duration> {
+        let is_held = std::mem::take(&mut self.is_held);
+        let limiter = self.limiter.as_ref().filter(|_| is_held)?;
+        Some(lock(limiter).wait(Instant::now()))
+    }
+
+    /// Whether the limits let a request through now.
+    fn is_allowed(&mut self) -> bool {
+        let Some(limiter) = &self.limiter else {
+            return true;
+        };
+        self.is_held = !lock(limiter).wait(Instant::now()).is_zero();
+        !self.is_held
+    }
+
+    /// Count a request with the bytes that it gives, or the bytes that it gets.
+    fn charge(&self, operations: u64, bytes: u64) {
+        if let Some(limiter) = &self.limiter {
+            let (mut limiter, now) = (lock(limiter), Instant::now());
+            if operations > 0 {
+                limiter.operation(now);
+            }
+            limiter.bytes(bytes, now);
+        }
+    }
+
+    fn charge_written(&self, written: u32) {
+        if !self.counts_room && written > 0 {
+            self.charge(0, written.into());
         }
     }
 
@@ -68,7 +123,7 @@ impl VirtQueue {
     /// # Errors
     /// [`DeviceError::Queue`] for an index or a chain that breaks the rules.
     pub fn pop(&mut self, chain: &mut Chain) -> Result<bool, DeviceError> {
-        if !self.ring.ready() {
+        if !self.ring.ready() || !self.is_allowed() {
             return Ok(false);
         }
         let table = Table {
@@ -83,6 +138,11 @@ impl VirtQueue {
         chain
             .read(&self.memory, table, self.is_indirect_allowed, head)
             .map_err(|what| self.broken(what))?;
+        let room = match self.counts_room {
+            true => total(&chain.writable),
+            false => 0,
+        };
+        self.charge(1, total(&chain.readable).saturating_add(room));
         Ok(true)
     }
 
@@ -91,6 +151,7 @@ impl VirtQueue {
     /// # Errors
     /// [`DeviceError::Queue`] when the used ring cannot be reached.
     pub fn push_used(&mut self, head: u16, written: u32) -> Result<(), DeviceError> {
+        self.charge_written(written);
         self.ring
             .add_used(&self.memory, head, written)
             .map_err(|error| self.failed(error))
@@ -111,6 +172,7 @@ impl VirtQueue {
             let element = u64::from(*head) | u64::from(*written) << 32;
             // The index moves with the last: until then the driver does not look at the entries.
             let at = self.ring.used_ring() + USED_HEADER + USED_LEN * u64::from(next % size);
+            self.charge_written(*written);
             self.memory
                 .write_slice(&element.to_le_bytes(), GuestAddress(at))
                 .map_err(|error| self.broken(ChainError::Ring(error.to_string())))?;
@@ -206,13 +268,15 @@ impl VirtQueue {
         done.map_err(|error| self.failed(error))
     }
 
-    /// Ask for a doorbell; returns whether requests came meanwhile, whose doorbell may be lost.
+    /// Ask for a doorbell; returns whether requests came meanwhile, whose doorbell may be lost. Those
+    /// that wait for the limits come by a timer.
     ///
     /// # Errors
     /// As [`VirtQueue::push_used`].
     pub fn arm(&mut self) -> Result<bool, DeviceError> {
         let more = self.ring.enable_notification(&self.memory);
-        more.map_err(|error| self.failed(error))
+        let more = more.map_err(|error| self.failed(error))?;
+        Ok(more && !self.is_held)
     }
 
     /// An error of this queue, which `virtio-queue` reports.

@@ -8,9 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::timerfd::TimerFd;
 
 use crate::device::{DataPath, DeviceError, Served};
 use crate::transport::shared::{Counted, Shared};
@@ -52,6 +54,8 @@ impl Worker {
                 .collect(),
             commands: receiver,
             shared,
+            timer: None,
+            held: Vec::new(),
             path: Some(path),
         };
         run.watch_all()?;
@@ -103,8 +107,9 @@ fn cpu_ns() -> u64 {
     seconds * 1_000_000_000 + ns
 }
 
-/// The token of `wake`; doorbells have their queue's index, other descriptors theirs from [`FDS`].
+/// The tokens of `wake` and of the timer; doorbells have their queue's index, other descriptors theirs from [`FDS`].
 const WAKE: u64 = u64::MAX;
+const TIMER: u64 = u64::MAX - 1;
 const FDS: u64 = 1 << 32;
 
 /// What the thread has.
@@ -118,6 +123,10 @@ struct Run {
     fds: Vec<(RawFd, EventSet)>,
     commands: Receiver<Command>,
     shared: Arc<Shared>,
+    /// Runs while requests wait for limits; made when one first does.
+    timer: Option<TimerFd>,
+    /// The queues whose requests wait for that.
+    held: Vec<usize>,
     /// Gone once it has failed: only commands are answered then.
     path: Option<Box<dyn DataPath>>,
 }
@@ -142,7 +151,7 @@ impl Run {
         for queue in 0..self.doorbells.len() {
             self.step(Some(queue), |path| path.notify(queue));
         }
-        let mut events = vec![EpollEvent::default(); self.doorbells.len() + self.fds.len() + 1];
+        let mut events = vec![EpollEvent::default(); self.doorbells.len() + self.fds.len() + 2];
         loop {
             let count = match self.epoll.wait(-1, &mut events) {
                 Ok(count) => count,
@@ -156,6 +165,7 @@ impl Run {
             for event in events.iter().take(count) {
                 let is_end = match event.data() {
                     WAKE => self.obey(),
+                    TIMER => self.time_has_come(),
                     token if token >= FDS => self.fd_ready((token - FDS) as usize),
                     queue => self.doorbell_rang(queue as usize),
                 };
@@ -176,6 +186,45 @@ impl Run {
         }
         self.step(Some(queue), |path| path.notify(queue));
         false
+    }
+
+    /// Requests that waited for limits may go on.
+    fn time_has_come(&mut self) -> bool {
+        if let Some(timer) = &mut self.timer {
+            // It may have been set again since: then this comes too early, and is no harm.
+            let _ = timer.wait();
+        }
+        for queue in std::mem::take(&mut self.held) {
+            self.step(Some(queue), |path| path.notify(queue));
+        }
+        false
+    }
+
+    /// Come back when the limits let the requests through that wait for them.
+    fn hold(&mut self) -> io::Result<()> {
+        let queues = self.path.as_mut().map(|path| path.queues());
+        let mut soonest: Option<Duration> = None;
+        for (index, queue) in queues.into_iter().flatten().enumerate() {
+            if let Some(wait) = queue.held() {
+                soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
+                if !self.held.contains(&index) {
+                    self.held.push(index);
+                }
+            }
+        }
+        let Some(wait) = soonest else {
+            return Ok(());
+        };
+        if self.timer.is_none() {
+            let timer = TimerFd::new()?;
+            self.watch(timer.as_raw_fd(), TIMER)?;
+            self.timer = Some(timer);
+        }
+        match &mut self.timer {
+            // A timer of no time would never fire.
+            Some(timer) => Ok(timer.reset(wait.max(Duration::from_micros(50)), None)?),
+            None => Ok(()),
+        }
     }
 
     fn fd_ready(&mut self, fd: usize) -> bool {
@@ -242,7 +291,7 @@ impl Run {
         if served.again {
             self.ring_again(queue);
         }
-        if let Err(source) = self.update_interest() {
+        if let Err(source) = self.hold().and_then(|()| self.update_interest()) {
             let what = "to wait for a file descriptor";
             self.fail(DeviceError::Host { what, source });
         }

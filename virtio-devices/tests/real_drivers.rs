@@ -2,17 +2,25 @@
 //! both sides of the unit tests might have misread alike, shows here.
 
 use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use virtio_devices::blk::{Block, DiskOptions, EngineKind, FileDisk};
 use virtio_devices::console::Console;
+use virtio_devices::net::user::{UserNet, UserNetOptions};
+use virtio_devices::net::{Net, NetOptions};
 use virtio_devices::rng::Rng;
+use virtio_devices::vsock::Vsock;
 use virtio_devices::{Device, Interrupt, MmioTransport};
 use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::device::console::VirtIOConsole;
+use virtio_drivers::device::net::VirtIONetRaw;
 use virtio_drivers::device::rng::VirtIORng;
+use virtio_drivers::device::socket::{
+    DisconnectReason, VirtIOSocket, VsockAddr, VsockConnectionManager, VsockEvent, VsockEventType,
+};
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{BufferDirection, Error, Hal, PAGE_SIZE, PhysAddr, Result};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
@@ -264,4 +272,114 @@ fn a_console_speaks_and_listens() {
         heard.extend(driver.recv(true).expect("receives"));
     }
     assert_eq!(heard, b"world");
+}
+
+#[test]
+fn a_network_without_privileges_says_who_has_the_gateway() {
+    const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
+    let network = UserNet::start(&UserNetOptions::new(MAC)).expect("a network");
+    let device = Net::new(Arc::new(network), NetOptions::new(MAC));
+    let mut driver = VirtIONetRaw::<Guest, _, 16>::new(Registers::of(device)).expect("a driver");
+    assert_eq!(driver.mac_address(), MAC);
+    let mut question = vec![0xff; 6];
+    question.extend(MAC);
+    // ARP (RFC 826): for Ethernet and IPv4, a request, from 10.0.2.15, for 10.0.2.2.
+    question.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    question.extend(MAC);
+    question.extend([10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0, 2, 2]);
+    driver.send(&question).expect("sends");
+    let mut frame = [0; 2048];
+    let (header, len) = driver.receive_wait(&mut frame).expect("receives");
+    let answer = &frame[header..header + len];
+    assert_eq!(answer[..6], MAC);
+    assert_eq!(answer[12..22], [8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    assert_eq!(answer[28..32], [10, 0, 2, 2]);
+}
+
+type Sockets = VsockConnectionManager<Guest, Registers>;
+
+/// The next event that a driver has.
+fn event(sockets: &mut Sockets) -> VsockEvent {
+    let start = std::time::Instant::now();
+    loop {
+        if let Some(event) = sockets.poll().expect("packets that make sense") {
+            return event;
+        }
+        assert!(start.elapsed().as_secs() < 20, "nothing comes");
+    }
+}
+
+/// Receive as much as `expected`, which is to be it.
+fn receive(sockets: &mut Sockets, peer: VsockAddr, port: u32, expected: &[u8]) {
+    let mut got = Vec::new();
+    while got.len() < expected.len() {
+        let event = event(sockets);
+        assert!(
+            matches!(event.event_type, VsockEventType::Received { .. }),
+            "{event:?}"
+        );
+        let mut part = [0; 8192];
+        let len = sockets.recv(peer, port, &mut part).expect("is open");
+        got.extend_from_slice(&part[..len]);
+        sockets.update_credit(peer, port).expect("is open");
+    }
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn sockets_connect_both_ways() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("v.sock");
+    let device = Vsock::new(42, &path).expect("a socket");
+    let driver = VirtIOSocket::<Guest, _>::new(Registers::of(device)).expect("a driver");
+    let mut sockets = VsockConnectionManager::new(driver);
+    assert_eq!(sockets.guest_cid(), 42);
+    let bytes: Vec<u8> = (0..100_000u32).map(|index| (index / 7) as u8).collect();
+
+    // Out: to the socket that stands for port 5000.
+    let listener = UnixListener::bind(folder.path().join("v.sock_5000")).expect("a socket");
+    let host = VsockAddr { cid: 2, port: 5000 };
+    sockets.connect(host, 40).expect("sends");
+    assert_eq!(event(&mut sockets).event_type, VsockEventType::Connected);
+    let (mut program, _) = listener.accept().expect("a connection");
+    sockets.send(host, 40, b"hello").expect("has credit");
+    let mut text = [0; 5];
+    program.read_exact(&mut text).expect("five");
+    assert_eq!(&text, b"hello");
+    let sent = bytes.clone();
+    let writer = std::thread::spawn(move || program.write_all(&sent).map(|()| program));
+    receive(&mut sockets, host, 40, &bytes);
+    let mut program = writer.join().expect("no panic").expect("all went");
+    sockets.shutdown(host, 40).expect("sends");
+    assert_eq!(program.read(&mut text).expect("an end"), 0);
+    let closed = event(&mut sockets).event_type;
+    let reason = DisconnectReason::Reset;
+    assert_eq!(closed, VsockEventType::Disconnected { reason });
+
+    // Nobody there.
+    let nobody = VsockAddr { cid: 2, port: 5001 };
+    sockets.connect(nobody, 41).expect("sends");
+    let closed = event(&mut sockets).event_type;
+    assert_eq!(closed, VsockEventType::Disconnected { reason });
+
+    // In.
+    sockets.listen(1234);
+    let mut program = UnixStream::connect(&path).expect("it listens");
+    program.write_all(b"CONNECT 1234\n").expect("room");
+    let request = event(&mut sockets);
+    assert_eq!(request.event_type, VsockEventType::ConnectionRequest);
+    let peer = request.source;
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        let mut byte = [0];
+        program.read_exact(&mut byte).expect("a line");
+        line.extend(byte);
+    }
+    assert_eq!(line, format!("OK {}\n", peer.port).into_bytes());
+    program.write_all(b"to the guest").expect("room");
+    receive(&mut sockets, peer, 1234, b"to the guest");
+    drop(program);
+    let closed = event(&mut sockets).event_type;
+    let reason = DisconnectReason::Shutdown;
+    assert_eq!(closed, VsockEventType::Disconnected { reason });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hypervisor::io::{Device, Disk};
 use hypervisor::stats::INTERRUPTED;
-use hypervisor::{End, Vm};
+use hypervisor::{End, IoKind, Vm};
 
 use super::plan::{Case, Guest, Medium};
 use super::report::{Sample, thread_cpu_ns};
@@ -33,6 +33,7 @@ pub fn run(
 ) -> Result<Sample, BenchError> {
     let mut config = micro::kernel(guest.mode);
     config.wiring = guest.wiring;
+    config.io = guest.io;
     config.devices = vec![Device::Disk(Disk {
         direct: case.medium == Medium::Direct,
         engine: guest.engine,
@@ -41,7 +42,11 @@ pub fn run(
     })];
     let work = case.work;
     config.command_line = format!(
-        "quiet run='disk vda bench {} {} {} {count} {seed}'",
+        "quiet run='disk {} bench {} {} {} {count} {seed}'",
+        match guest.io {
+            IoKind::Pv => "vda",
+            IoKind::Trapped => "hda",
+        },
         work.verb(),
         work.bytes,
         work.depth
@@ -87,7 +92,10 @@ pub fn run(
 }
 
 /// The number behind a key.
-fn value(line: &str, key: &str) -> Result<u64, BenchError> {
+///
+/// # Errors
+/// [`BenchError::Line`].
+pub fn value(line: &str, key: &str) -> Result<u64, BenchError> {
     let words = line.split_whitespace();
     let mut values = words.filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     let value = values.next().and_then(|value| value.parse().ok());

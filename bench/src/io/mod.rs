@@ -1,19 +1,24 @@
 //! What input and output cost: the guest kernel's requests to its devices, in each mode, and the same
 //! requests of a loop on the host. All data is checked: each block is full of a word of its own.
 //!
-//! `plan` says which cases there are, `guest` and `host` run one each, `report` holds what was found,
+//! This file and those beside it measure disks, `net` networks,
+//! `rate` the console and random numbers, `idle` what they cost unused. `plan` says which cases there are, `guest` and `host` run one each, `report` holds what was found,
 //! `goals` what it should be, `render` shows it. Cases take turns, round by round, so that a ratio
 //! compares what one host did in one run.
 
 mod goals;
 mod guest;
 mod host;
+mod idle;
 mod image;
+mod net;
 mod plan;
+mod rate;
 mod render;
 mod report;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::BenchError;
 use crate::host::HostInfo;
@@ -21,11 +26,14 @@ use crate::progress::Progress;
 use crate::watch::Watch;
 
 pub use goals::goals;
+pub use idle::Idle;
+pub use net::NetRow;
+pub use rate::{RateRow, What};
 pub use render::render;
 pub use report::{Found, IoReport, IoRow, SCHEMA};
 
 use image::Images;
-use plan::{Case, Who};
+use plan::{Case, Medium, Who};
 use report::Sample;
 
 /// What to measure, and how long.
@@ -37,6 +45,8 @@ pub struct IoOptions {
     pub smoke: bool,
     /// A directory on a disk, for the files that are read and written past the page cache.
     pub directory: PathBuf,
+    /// The `paravane` program, for what is measured of whole processes; without it that is left out.
+    pub paravane: Option<PathBuf>,
 }
 
 /// How much is done.
@@ -48,6 +58,15 @@ struct Effort {
     target_ns: f64,
     /// The size of a disk, in bytes.
     disk: u64,
+    /// How long an idle guest is watched.
+    idle: Duration,
+}
+
+impl Effort {
+    /// Whether the first turn only shows how much fits the time.
+    fn has_sizing(&self) -> bool {
+        self.rounds > 0
+    }
 }
 
 impl IoOptions {
@@ -57,16 +76,19 @@ impl IoOptions {
                 rounds: 1,
                 target_ns: 1e6,
                 disk: 8 << 20,
+                idle: Duration::from_millis(500),
             },
             (_, true) => Effort {
                 rounds: 3,
                 target_ns: 2e8,
                 disk: 128 << 20,
+                idle: Duration::from_secs(2),
             },
             _ => Effort {
                 rounds: 7,
                 target_ns: 5e8,
                 disk: 256 << 20,
+                idle: Duration::from_secs(10),
             },
         }
     }
@@ -106,12 +128,26 @@ pub fn run(options: &IoOptions, progress: &mut dyn Progress) -> Result<IoReport,
     let rows: Vec<IoRow> = rows
         .filter_map(|(case, samples)| IoRow::of(case, samples))
         .collect();
+    // The smallest run has seen enough with the first turn's counts.
+    let effort = Effort {
+        rounds: if options.smoke { 0 } else { effort.rounds },
+        ..effort
+    };
+    let net = net::run(options, effort, &watch, progress)?;
+    let rates = rate::run(effort, &watch, progress)?;
+    let disk = images.path(Medium::Memory);
+    let idle = options.paravane.as_deref();
+    let idle = idle.map(|program| idle::measure(program, disk, effort.idle, &watch));
+    let idle = idle.transpose()?;
     Ok(IoReport {
         schema: SCHEMA,
         host: HostInfo::detect()?,
         quick: options.quick,
-        goals: goals(&rows),
+        goals: goals(&rows, &net, idle.as_ref()),
         rows,
+        net,
+        rates,
+        idle,
     })
 }
 

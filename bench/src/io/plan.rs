@@ -1,6 +1,7 @@
 //! Which cases there are: work, medium, and who does it.
 
 use hypercall_abi::Mode;
+use hypervisor::IoKind;
 use hypervisor::io::{Engine, Wiring};
 use serde::Serialize;
 
@@ -98,20 +99,33 @@ pub struct Guest {
     pub wiring: Wiring,
     pub engine: Engine,
     pub queues: u16,
+    pub io: IoKind,
 }
 
 impl Guest {
-    fn usual(mode: Mode) -> Self {
+    /// As it is by default.
+    pub fn usual(mode: Mode) -> Self {
         Self {
             mode,
             device: VIRTIO,
             wiring: Wiring::default(),
             engine: Engine::Auto,
             queues: 1,
+            io: IoKind::Pv,
+        }
+    }
+
+    fn trapped(mode: Mode) -> Self {
+        Self {
+            device: ATA,
+            io: IoKind::Trapped,
+            ..Self::usual(mode)
         }
     }
 }
 
+/// The trapped disk.
+pub const ATA: &str = "ata";
 /// The device as it is by default.
 pub const VIRTIO: &str = "virtio-blk";
 
@@ -198,6 +212,7 @@ pub fn cases(options: &IoOptions, images: &Images) -> Vec<Case> {
     let slower = MODES.iter().copied().filter(|mode| *mode != Mode::Pv);
     others.extend(slower.map(Guest::usual));
     others.extend(variants());
+    others.extend(MODES.iter().copied().map(Guest::trapped));
     cases.extend(others.into_iter().map(|guest| Case {
         work: MAIN,
         medium: Medium::Memory,
@@ -209,34 +224,12 @@ pub fn cases(options: &IoOptions, images: &Images) -> Vec<Case> {
 /// What is left away, or doubled, one at a time.
 fn variants() -> impl Iterator<Item = Guest> {
     let usual = Guest::usual(Mode::Pv);
-    let wired = |device, wiring| Guest {
+    let wired = wirings().map(move |(device, wiring)| Guest {
         device,
         wiring,
         ..usual
-    };
-    let all = Wiring::default();
-    [
-        wired(
-            "without EVENT_IDX",
-            Wiring {
-                event_idx: false,
-                ..all
-            },
-        ),
-        wired(
-            "doorbell exits",
-            Wiring {
-                ioeventfd: false,
-                ..all
-            },
-        ),
-        wired(
-            "interrupt injected",
-            Wiring {
-                irqfd: false,
-                ..all
-            },
-        ),
+    });
+    wired.into_iter().chain([
         Guest {
             device: "two queues",
             queues: 2,
@@ -247,6 +240,16 @@ fn variants() -> impl Iterator<Item = Guest> {
             engine: Engine::Sync,
             ..usual
         },
+    ])
+}
+
+/// What can be left away of any virtio device, one at a time.
+pub fn wirings() -> [(&'static str, Wiring); 3] {
+    let all = Wiring::default();
+    let (event_idx, ioeventfd, irqfd) = (false, false, false);
+    [
+        ("without EVENT_IDX", Wiring { event_idx, ..all }),
+        ("doorbell exits", Wiring { ioeventfd, ..all }),
+        ("interrupt injected", Wiring { irqfd, ..all }),
     ]
-    .into_iter()
 }

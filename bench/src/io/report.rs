@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
+use super::idle::Idle;
+use super::net::NetRow;
 use super::plan::{Case, Medium, VIRTIO, Who, Work};
+use super::rate::RateRow;
 use crate::goals::Goal;
 use crate::host::HostInfo;
 use crate::stats::Spread;
@@ -53,8 +56,14 @@ pub struct IoReport {
     pub quick: bool,
     /// What was to be reached.
     pub goals: Vec<Goal>,
-    /// A row a case.
+    /// A row a case of disks.
     pub rows: Vec<IoRow>,
+    /// A row a case of networks.
+    pub net: Vec<NetRow>,
+    /// A row a case of the console and of random numbers.
+    pub rates: Vec<RateRow>,
+    /// What an idle guest with all devices costs, where the program is known.
+    pub idle: Option<Idle>,
 }
 
 /// A case, and what was found.
@@ -122,7 +131,7 @@ impl IoRow {
 }
 
 impl Found {
-    fn of(samples: &[Sample]) -> Option<Self> {
+    pub(super) fn of(samples: &[Sample]) -> Option<Self> {
         let ns: Vec<f64> = samples.iter().map(Sample::ns_per_op).collect();
         let sum = |of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>();
         let requests = sum(|sample| sample.count as f64).max(1.0);

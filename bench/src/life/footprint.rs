@@ -18,7 +18,7 @@ const MEMORY: u64 = 64 << 20;
 const MEMORY_OPTION: &str = "64M";
 /// What the guest says when it has booted; then it sleeps, for longer than it is watched.
 const READY: &str = "ready";
-const SCRIPT: &str = "run='echo ready; sleep 600000'";
+const SCRIPT: &str = "echo ready; sleep 600000";
 /// What boots and what starts has settled by then.
 const SETTLE: Duration = Duration::from_millis(200);
 /// How much longer than it is watched a guest may take to boot.
@@ -40,6 +40,23 @@ pub fn measure(
     period: Duration,
     watch: &Watch,
 ) -> Result<Footprint, BenchError> {
+    measure_with(program, mode, &[], None, period, watch)
+}
+
+/// The same with options for more devices, and with commands that use them before, and what the guest then says as a
+/// line if they did.
+pub fn measure_with(
+    program: &Path,
+    mode: Mode,
+    devices: &[&str],
+    before: Option<(&str, &str)>,
+    period: Duration,
+    watch: &Watch,
+) -> Result<Footprint, BenchError> {
+    let script = match before {
+        Some((commands, _)) => format!("run='{commands}; {SCRIPT}'"),
+        None => format!("run='{SCRIPT}'"),
+    };
     let args = [
         "run",
         "--mode",
@@ -47,12 +64,15 @@ pub fn measure(
         "--mem",
         MEMORY_OPTION,
         "--cmdline",
-        SCRIPT,
+        &script,
     ];
+    let args = [&args[..], devices].concat();
     // A pipe, so that whoever feeds the guest's console is there and waits.
     let mut running = Running::start(program, &args, Stdio::piped(), watch, period + BOOT_LIMIT)?;
-    if !is_ready(&mut running) {
-        return Err(running.failure("ended before its guest was ready".into()));
+    let proof = before.map(|(_, proof)| proof);
+    if !is_ready(BufReader::new(&mut running.stdout), proof) {
+        let what = "ended before its guest was ready, or its devices did not work";
+        return Err(running.failure(what.into()));
     }
     thread::sleep(SETTLE);
     let (before, start) = (cpu_ns(running.id())?, Instant::now());
@@ -67,9 +87,16 @@ pub fn measure(
     })
 }
 
-fn is_ready(running: &mut Running<'_>) -> bool {
-    let mut lines = BufReader::new(&mut running.stdout).lines();
-    lines.any(|line| line.is_ok_and(|line| line == READY))
+/// Read until the guest is ready; whether it was, and has said what proves that its devices work.
+fn is_ready(output: impl BufRead, proof: Option<&str>) -> bool {
+    let mut is_proved = proof.is_none();
+    for line in output.lines().map_while(Result::ok) {
+        if line == READY {
+            return is_proved;
+        }
+        is_proved |= Some(line.as_str()) == proof;
+    }
+    false
 }
 
 /// Nanoseconds that the threads of a process have run, in the guest or not. A thread that ends
@@ -159,6 +186,18 @@ Rss:                2048 kB
 Size:              65536 kB
 Rss:                  50 kB
 ";
+
+    #[test]
+    fn a_guest_whose_devices_do_not_work_is_not_ready() {
+        let said = "Paravane\n1 sent, 1 received\nready\n";
+        let proof = Some("1 sent, 1 received");
+        assert!(is_ready(said.as_bytes(), proof) && is_ready(said.as_bytes(), None));
+        assert!(!is_ready(
+            "timed out\nready\n1 sent, 1 received\n".as_bytes(),
+            proof
+        ));
+        assert!(!is_ready("1 sent, 1 received\n".as_bytes(), proof));
+    }
 
     #[test]
     fn the_guest_s_memory_is_the_only_mapping_left_out() {

@@ -6,7 +6,7 @@ mod footprint;
 mod phases;
 mod process;
 
-pub use footprint::measure as footprint;
+pub use footprint::{measure as footprint, measure_with as footprint_with};
 pub use phases::{busy, first_instruction, phases};
 pub use process::Program;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args as Group, Parser, Subcommand, ValueEnum};
 use hypercall_abi::Mode;
-use hypervisor::io::{Console, Disk, Net};
+use hypervisor::io::{Console, Disk, Net, Vsock};
 use hypervisor::patch::Policy;
 
 use crate::status;
@@ -84,14 +84,22 @@ Examples:
   paravane run --cmdline \"run='mem; poweroff 3'\"  commands from the kernel's command line
   paravane run --mode hvm --mem 1G --stats        the native guest, and what made it exit
   paravane run --disk my.img --disk cd.iso,ro     two disks; `lsdev` and `disk` show them
+  paravane run --net user --rng                   a network without a privilege
   paravane run --net tap=tap0 --console pty       a network on a tap, a second console
   paravane run --machine my-machine.toml          the same words, from a file
   paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout
 
 Words of --disk: `ro`, the guest may not write; `direct`, past the host's page cache (O_DIRECT);
-`engine=auto|io_uring|sync`, how the host is asked for I/O; `queues=1` to `queues=8`. A disk that is
-written is locked: a second virtual machine is refused.
-Words of --net: `mac=02:fc:00:00:00:01`; `mtu=1500`, which the carrier must take.
+`engine=auto|io_uring|threads|sync`, how the host is asked for I/O; `queues=1` to `queues=8`;
+`format=raw|qcow2` (by default qcow2 where the name ends so); `backing=FILE` for each file that an
+image is based on, which is never opened otherwise; `rate=10M` bytes and `iops=1000` requests a
+second at most; `snapshot`, so that writes are gone with the machine. A disk that is written is
+locked: a second virtual machine is refused.
+--net user: this process translates addresses, as QEMU's user network does; the guest gets 10.0.2.15
+by DHCP, and 10.0.2.2 is the host. Words: `hostfwd=tcp:127.0.0.1:8080-:80`, a port of the host that
+leads into the guest; `restrict`, the guest reaches nothing by itself. Of any --net:
+`mac=02:fc:00:00:00:01`; `mtu=1500`, which the carrier must take; `rate=10M` bytes and `pps=1000`
+frames a second at most.
 A comma inside a name is written twice.";
 
 /// Options of `run`.
@@ -125,18 +133,24 @@ pub struct Run {
     /// A file that the guest finds in its memory as its initial ramdisk
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
-    /// Attach a disk, /dev/vda the first: a raw image, and words behind commas (see below)
+    /// Attach a disk, /dev/vda the first: a raw or qcow2 image, and words behind commas (see below)
     #[arg(long = "disk", value_name = "FILE[,WORD..]", value_parser = devices::disk)]
     pub disks: Vec<Disk>,
+    /// What disks and networks are: virtio, or what a PC has, with an exit for each access
+    #[arg(long, value_name = "KIND", default_value = "pv")]
+    pub io: Io,
     /// Attach a source of random numbers
     #[arg(long)]
     pub rng: bool,
-    /// Attach a network device, eth0 the first: tap=NAME or socket=PATH, and words (see below)
+    /// Attach a network device, eth0 the first: user, tap=NAME or socket=PATH, and words (see below)
     #[arg(long = "net", value_name = "CARRIER[,WORD..]", value_parser = devices::net)]
     pub nets: Vec<Net>,
     /// Attach a virtio console, hvc0 the first: pty, stdio, file=PATH or socket=PATH
     #[arg(long = "console", value_name = "WHERE", value_parser = devices::console)]
     pub consoles: Vec<Console>,
+    /// Attach sockets between host and guest, by Firecracker's convention: 3,uds=/tmp/guest.vsock
+    #[arg(long, value_name = "CID,uds=PATH", value_parser = devices::vsock)]
+    pub vsock: Option<Vsock>,
     /// Attach a balloon, and ask the guest to give up so much of its memory
     #[arg(long, value_name = "SIZE", value_parser = devices::balloon)]
     pub balloon: Option<u64>,
@@ -216,8 +230,9 @@ pub enum BenchWhat {
 }
 
 const BENCH_IO_EXAMPLES: &str = "\
-Files of some hundred MiB are made in /dev/shm and in --dir, and removed. All data is checked. The exit
-status is 0 where everything was measured, whatever the goals say.
+Files of some hundred MiB are made in /dev/shm and in --dir, and removed. The network is a tap in a
+namespace of its own, which needs root; without, its rows say so. All data is checked. The exit status
+is 0 where all was measured that can be here, whatever the goals say. docs/bench.md has the JSON's fields.
 
 Examples:
   paravane bench io --quick                       the main figures, in a minute
@@ -342,6 +357,24 @@ pub struct Ci {
     /// The KVM device node
     #[arg(long, value_name = "NODE", default_value = hypervisor::vm::NODE)]
     pub kvm: PathBuf,
+}
+
+/// The kind of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Io {
+    /// virtio: queues in memory, doorbells and interrupts without an exit
+    Pv,
+    /// ATA disks behind an I/O APIC (docs/trapped.md)
+    Trapped,
+}
+
+impl From<Io> for hypervisor::IoKind {
+    fn from(kind: Io) -> Self {
+        match kind {
+            Io::Pv => Self::Pv,
+            Io::Trapped => Self::Trapped,
+        }
+    }
 }
 
 /// Whether the monitor handles traps by itself.

@@ -113,6 +113,34 @@ fn every_field_of_a_report_is_documented() {
 }
 
 #[test]
+fn every_field_of_input_and_output_is_documented() {
+    if !has_kvm() {
+        return;
+    }
+    let options = ["bench", "io", "--smoke", "--quick", "--json"];
+    let mut json = paravane(&options).expect(0).json();
+    // The same figures, shown once.
+    for rows in ["rows", "rates"] {
+        for row in json[rows].as_array_mut().expect("rows") {
+            let of_disk: BTreeSet<String> = row["found"]
+                .as_object()
+                .expect("figures")
+                .keys()
+                .cloned()
+                .collect();
+            assert!(
+                of_disk.contains("copied") && of_disk.len() == 8,
+                "{of_disk:?}"
+            );
+            row["found"] = Value::Null;
+        }
+    }
+    let net = json["net"].as_array().expect("rows");
+    assert!(net.iter().any(|row| row["found"]["ns"]["p10"].is_number()));
+    documented(&json, BENCH);
+}
+
+#[test]
 fn every_field_of_ci_is_documented() {
     let scenarios = file(
         "documents.toml",

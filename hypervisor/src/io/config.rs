@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use virtio_devices::balloon;
-use virtio_devices::blk::{Block, DiskOptions, FileDisk};
+use virtio_devices::blk::{Block, BlockBackend, DiskError, DiskOptions, FileDisk, ImageDisk};
 use virtio_devices::rng::Rng;
 
 use super::console::{Console, Kept};
 use super::net::Net;
 use crate::memory::{Memory, Spare};
 
-pub use virtio_devices::blk::EngineKind as Engine;
+pub use virtio_devices::blk::{EngineKind as Engine, Format};
+pub use virtio_devices::rate::Limits;
 
 /// The size of a page, in bytes.
 const PAGE: u64 = 4096;
@@ -29,8 +30,20 @@ pub enum Device {
     Net(Net),
     /// virtio-console.
     Console(Console),
+    /// virtio-vsock.
+    Vsock(Vsock),
     /// virtio-balloon: how much of its memory the guest is asked to give up, in bytes.
     Balloon(u64),
+}
+
+/// Sockets between host and guest, by Firecracker's convention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vsock {
+    /// The guest's context id: 3 to 0xffff_fffe.
+    pub cid: u64,
+    /// The Unix socket for connections to the guest. Those of the guest to port N go to the socket of
+    /// this name with `_N` behind it.
+    pub path: PathBuf,
 }
 
 /// How virtio devices are connected; other than by default only to compare.
@@ -86,9 +99,26 @@ pub struct Disk {
     pub engine: Engine,
     /// How many queues take requests: 1 to 8.
     pub queues: u16,
+    /// How the file holds the disk.
+    pub format: Format,
+    /// The files that an image is based on, the topmost first.
+    pub backing: Vec<PathBuf>,
+    /// Whether writes go to a layer that is gone with the machine.
+    pub snapshot: bool,
+    /// How much may be done in a time.
+    pub limits: Limits,
 }
 
 impl Device {
+    /// How much it may do in a time.
+    pub(super) fn limits(&self) -> Limits {
+        match self {
+            Self::Disk(disk) => disk.limits,
+            Self::Net(net) => net.limits,
+            _ => Limits::default(),
+        }
+    }
+
     /// The device, with what it needs open. `number` is its place among the devices.
     ///
     /// # Errors
@@ -100,13 +130,8 @@ impl Device {
     ) -> Result<Opened, Box<dyn Error + Send + Sync>> {
         Ok(match self {
             Self::Disk(disk) => {
-                let options = DiskOptions {
-                    is_read_only: disk.read_only,
-                    is_direct: disk.direct,
-                    engine: disk.engine,
-                };
-                let file = FileDisk::open(&disk.path, options)?;
-                Opened::of(Block::new(Box::new(file), &disk.id(), disk.queues))
+                let backend = disk.open()?;
+                Opened::of(Block::new(backend, &disk.id(), disk.queues))
             }
             Self::Rng => Opened::of(Rng),
             Self::Net(net) => Opened::of(net.open(number)?),
@@ -117,6 +142,9 @@ impl Device {
                     place: console.place,
                     ..Opened::of(console.device)
                 }
+            }
+            Self::Vsock(vsock) => {
+                Opened::of(virtio_devices::vsock::Vsock::new(vsock.cid, &vsock.path)?)
             }
             Self::Balloon(bytes) => {
                 let most = memory.ram_bytes();
@@ -145,7 +173,38 @@ impl Disk {
             direct: false,
             engine: Engine::Auto,
             queues: 1,
+            format: Format::Auto,
+            backing: Vec::new(),
+            snapshot: false,
+            limits: Limits::default(),
         }
+    }
+
+    /// What is behind the device.
+    ///
+    /// # Errors
+    /// [`DiskError`], with the file's name and the mend.
+    pub(crate) fn open(&self) -> Result<Box<dyn BlockBackend>, DiskError> {
+        let options = DiskOptions {
+            is_read_only: self.read_only,
+            is_direct: self.direct,
+            engine: self.engine,
+        };
+        let (path, backing) = (&self.path, self.backing.as_slice());
+        if self.snapshot {
+            let disk = ImageDisk::snapshot(path, self.format, backing, options)?;
+            return Ok(Box::new(disk));
+        }
+        Ok(match self.format.of(path)? {
+            Format::Qcow2 => Box::new(ImageDisk::open(path, backing, options)?),
+            Format::Auto | Format::Raw => match backing {
+                [] => Box::new(FileDisk::open(path, options)?),
+                [named, ..] => {
+                    let (path, named) = (path.clone(), named.clone());
+                    return Err(DiskError::NoBacking { path, named });
+                }
+            },
+        })
     }
 
     /// What the guest is told as its name: the file's.
@@ -162,6 +221,7 @@ impl fmt::Display for Device {
             Self::Rng => f.write_str("the source of random numbers"),
             Self::Net(net) => net.fmt(f),
             Self::Console(console) => console.fmt(f),
+            Self::Vsock(vsock) => write!(f, "the sockets at {}", vsock.path.display()),
             Self::Balloon(_) => f.write_str("the balloon"),
         }
     }

@@ -32,10 +32,10 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::error::HostError;
 use crate::memory::Memory;
 
-pub use config::{Device, Disk, Engine, Wiring};
+pub use config::{Device, Disk, Engine, Format, Limits, Vsock, Wiring};
 pub use console::Console;
 pub(crate) use interrupts::{Route, set_routes};
-pub use net::{DEFAULT_MTU, Net, NetCarrier};
+pub use net::{DEFAULT_MTU, Forward, Net, NetCarrier, UserNetwork};
 pub use virtio_devices::balloon::Handle as BalloonHandle;
 pub use virtio_devices::blk::MAX_QUEUES;
 
@@ -133,6 +133,7 @@ impl Io {
             let opened = device.open(number as u8, memory).map_err(fail)?;
             let mut transport = MmioTransport::new(opened.model, memory.dma(), interrupt)
                 .map_err(|error| fail(Box::new(error)))?;
+            transport.limit(device.limits());
             if !wiring.event_idx {
                 transport.withhold(feature::EVENT_IDX);
             }

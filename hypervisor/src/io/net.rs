@@ -7,7 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use virtio_devices::net::user::{UserNet, UserNetOptions};
 use virtio_devices::net::{Carrier, FrameSocket, NetOptions, Tap};
+use virtio_devices::rate::Limits;
+
+pub use virtio_devices::net::user::Forward;
 
 /// The largest packet in a frame where nothing else is asked for, in bytes.
 pub const DEFAULT_MTU: u16 = 1500;
@@ -21,6 +25,8 @@ pub struct Net {
     pub mac: Option<[u8; 6]>,
     /// The largest packet in a frame, in bytes; what carries frames must take it.
     pub mtu: u16,
+    /// How much may pass in a time, both directions together.
+    pub limits: Limits,
 }
 
 /// What carries the frames of a network device.
@@ -31,13 +37,28 @@ pub enum NetCarrier {
     /// A Unix socket of type SOCK_SEQPACKET that somebody listens at: a message a frame, behind a
     /// `virtio_net_hdr` of 12 bytes.
     Socket(PathBuf),
+    /// This process itself: address translation to the host's own sockets, without a privilege.
+    User(UserNetwork),
+}
+
+/// A network that this process gives the guest: 10.0.2.0/24, the host at 10.0.2.2.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserNetwork {
+    /// Ports of the host that lead into the guest.
+    pub forwards: Vec<Forward>,
+    /// Whether the guest reaches nothing by itself.
+    pub is_restricted: bool,
 }
 
 impl Net {
     /// A device, with an address of its number and the usual MTU.
     pub fn new(carrier: NetCarrier) -> Self {
-        let (mac, mtu) = (None, DEFAULT_MTU);
-        Self { carrier, mac, mtu }
+        Self {
+            carrier,
+            mac: None,
+            mtu: DEFAULT_MTU,
+            limits: Limits::default(),
+        }
     }
 
     /// The device, with what carries its frames open.
@@ -48,22 +69,29 @@ impl Net {
         &self,
         number: u8,
     ) -> Result<virtio_devices::net::Net, Box<dyn Error + Send + Sync>> {
-        let options = NetOptions {
-            mac: self.mac(number),
-            mtu: self.mtu,
-        };
-        Ok(virtio_devices::net::Net::new(self.carrier()?, options))
+        let mac = self.mac(number);
+        let options = NetOptions { mac, mtu: self.mtu };
+        Ok(virtio_devices::net::Net::new(self.carrier(mac)?, options))
     }
 
-    /// What carries its frames, open.
+    /// What carries its frames, open, for a device with this address.
     ///
     /// # Errors
     /// What it needs is not there, with the mend.
-    pub(crate) fn carrier(&self) -> Result<Arc<dyn Carrier>, Box<dyn Error + Send + Sync>> {
+    pub(crate) fn carrier(
+        &self,
+        mac: [u8; 6],
+    ) -> Result<Arc<dyn Carrier>, Box<dyn Error + Send + Sync>> {
         Ok(match &self.carrier {
             NetCarrier::Tap(name) => {
                 Arc::new(Tap::open(name).map_err(|error| tap_mend(name, &error))?)
             }
+            NetCarrier::User(network) => Arc::new(UserNet::start(&UserNetOptions {
+                mtu: self.mtu,
+                forwards: network.forwards.clone(),
+                is_restricted: network.is_restricted,
+                ..UserNetOptions::new(mac)
+            })?),
             NetCarrier::Socket(path) => Arc::new(dial(path).map_err(|error| {
                 format!(
                     "{error}; a program must listen there, with a socket of type SOCK_SEQPACKET"
@@ -110,6 +138,7 @@ impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.carrier {
             NetCarrier::Tap(name) => write!(f, "the network on tap {name}"),
+            NetCarrier::User(_) => f.write_str("the network of this process"),
             NetCarrier::Socket(path) => write!(f, "the network at socket {}", path.display()),
         }
     }

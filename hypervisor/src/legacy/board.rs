@@ -222,8 +222,13 @@ fn cards(nets: &[&Net], lines: &Lines) -> Result<Vec<(u16, Card)>, HostError> {
         if net.mtu > DEFAULT_MTU {
             return Err(fail(LONG.into()));
         }
-        let carrier = net.carrier().map_err(fail)?;
+        if net.limits.is_some() {
+            return Err(fail(
+                "an NE2000 keeps to no limits; leave them out, or use virtio (--io pv)".into(),
+            ));
+        }
         let mac = net.mac(number as u8);
+        let carrier = net.carrier(mac).map_err(fail)?;
         let card = Card::new(mac, carrier, lines.clone(), pin);
         card.map(|card| (port, card))
             .map_err(|error| fail(error.into()))

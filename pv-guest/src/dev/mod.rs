@@ -5,11 +5,13 @@
 //! - `raw`: memory and registers for drivers, the one unsafe room of it;
 //! - `env`: the kernel as a driver's environment, for drivers that are built in;
 //! - `tree`: every device with its bus, class and parent;
-//! - `block`: requests to a disk, for callers that sleep until they are complete.
+//! - `block`: requests to a disk, for callers that sleep until they are complete;
+//! - `balloon`: which memory the host gets, and when it comes back.
 //!
 //! Called by `boot`, which names the command line, and by the shell. A kernel without a device on
 //! its command line does nothing here.
 
+pub mod balloon;
 pub mod block;
 mod env;
 mod isa;
@@ -24,7 +26,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use driver_api::{BlockDevice, Env, NetDevice, RandomSource};
+use driver_api::{BlockDevice, ConsoleDevice, Env, NetDevice, RandomSource};
 use virtio::{Transport, VirtioError, wire};
 
 pub use env::{KernelEnv, KernelLock, KernelWaiters};
@@ -42,6 +44,9 @@ const DEVICES_MOST: usize = 32;
 /// A disk of the kernel's.
 pub type Disk = Arc<dyn BlockDevice<DmaMemory>>;
 
+/// A console of the kernel's, beside the hooks' own.
+pub type Console = Arc<dyn ConsoleDevice>;
+
 /// A disk by its name.
 #[derive(Clone)]
 pub struct NamedDisk {
@@ -54,11 +59,17 @@ pub struct NamedDisk {
 }
 
 static DISKS: SpinLock<Vec<NamedDisk>> = SpinLock::new(Vec::new());
+static CONSOLES: SpinLock<Vec<Console>> = SpinLock::new(Vec::new());
 static RANDOM: SpinLock<Option<Arc<dyn RandomSource>>> = SpinLock::new(None);
 
 /// All disks.
 pub fn disks() -> Vec<NamedDisk> {
     DISKS.lock().clone()
+}
+
+/// The consoles `hvc0`, `hvc1` and so on.
+pub fn consoles() -> Vec<Console> {
+    CONSOLES.lock().clone()
 }
 
 /// The first source of randomness.
@@ -109,6 +120,22 @@ fn bind(place: &Place, bus: DeviceId) -> Result<(), VirtioError> {
             let about = format!("{} KiB, {rights}", info.sectors / 2);
             let name = keep_as("vd", disk, place.vector);
             add_child(bus, name, Class::Block, "virtio-blk", about, features);
+        }
+        wire::ID_BALLOON => {
+            let device = virtio_balloon::Balloon::new(KernelEnv, transport, place.vector)?;
+            let features = names(device.features(), virtio_balloon::FEATURES);
+            balloon::start(device)?;
+            let (name, about) = ("balloon".into(), String::new());
+            add_child(bus, name, Class::Memory, "virtio-balloon", about, features);
+        }
+        wire::ID_CONSOLE => {
+            let console = virtio_console::Console::new(KernelEnv, transport, place.vector)?;
+            let features = names(console.features(), virtio_console::FEATURES);
+            let mut consoles = CONSOLES.lock();
+            let (name, about) = (format!("hvc{}", consoles.len()), String::new());
+            consoles.push(console);
+            drop(consoles);
+            add_child(bus, name, Class::Console, "virtio-console", about, features);
         }
         wire::ID_NET => {
             let card = virtio_net::Net::new(KernelEnv, transport, place.vector)?;

@@ -38,6 +38,8 @@ pub enum Class {
     Block,
     /// Frames.
     Net,
+    /// Memory that comes and goes.
+    Memory,
     /// Random bytes.
     Random,
 }

@@ -1,7 +1,10 @@
 //! The frame allocator: who may use which page of guest-physical memory.
 
+use alloc::sync::Arc;
+
 use hypercall_abi::types::PAGE_SIZE;
 use hypercall_abi::{Frame, GuestPhys};
+use spin::Once;
 
 use super::MapError;
 use super::direct::to_virt;
@@ -10,6 +13,34 @@ use super::zone::{Taken, Zone, words_for};
 use crate::sync::SpinLock;
 
 static FRAMES: SpinLock<FrameAllocator<'static>> = SpinLock::new(FrameAllocator::new());
+
+/// Who has frames that nobody needs, and wants to know of others. Called from anywhere, with whatever
+/// locks held: must not wait, allocate, or take a lock that is held while memory is allocated.
+pub trait Spare: Send + Sync {
+    /// Frames are short: give some back. `false` when there are none.
+    fn relieve(&self) -> bool;
+    /// Many frames have been given back since this was last called.
+    fn freed(&self);
+}
+
+static SPARE: Once<Arc<dyn Spare>> = Once::new();
+/// So many frames are many.
+const MANY: u64 = 512;
+
+/// Name who has spare frames. The first one named stays.
+pub fn set_spare(spare: Arc<dyn Spare>) {
+    SPARE.call_once(|| spare);
+}
+
+/// Take something; if it is short, after whoever has spare frames gave some back.
+fn take_or_relieve<T>(take: impl Fn(&mut FrameAllocator<'_>) -> Option<T>) -> Option<T> {
+    loop {
+        let taken = take(&mut FRAMES.lock());
+        if taken.is_some() || !SPARE.get().is_some_and(|spare| spare.relieve()) {
+            return taken;
+        }
+    }
+}
 
 /// Frames in use and free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +55,8 @@ pub struct FrameCounts {
 #[derive(Debug)]
 pub struct FrameAllocator<'a> {
     zones: [Option<Zone<'a>>; MAX_SPANS],
+    /// Frames that were given back, since there were many.
+    freed: u64,
 }
 
 impl<'a> FrameAllocator<'a> {
@@ -31,6 +64,7 @@ impl<'a> FrameAllocator<'a> {
     pub const fn new() -> Self {
         Self {
             zones: [const { None }; MAX_SPANS],
+            freed: 0,
         }
     }
 
@@ -49,6 +83,12 @@ impl<'a> FrameAllocator<'a> {
     pub fn take_run(&mut self, count: u64, align: u64) -> Option<Taken> {
         let mut zones = self.zones.iter_mut().flatten();
         zones.find_map(|zone| zone.take_run(count, align))
+    }
+
+    /// Take adjacent frames that were given back; see [`Zone::take_freed`].
+    pub fn take_freed(&mut self, from: u64, least: u64, most: u64) -> Option<(u64, u64)> {
+        let mut zones = self.zones.iter_mut().flatten();
+        zones.find_map(|zone| zone.take_freed(from, least, most))
     }
 
     /// Give frames back; `false` when they were not taken.
@@ -106,7 +146,7 @@ pub(super) fn init(spans: &Spans) -> Result<(), MapError> {
 
 /// Take a frame. What it holds is undefined.
 pub fn take() -> Option<Frame> {
-    let taken = FRAMES.lock().take()?;
+    let taken = take_or_relieve(|frames| frames.take())?;
     Some(Frame(taken.frame))
 }
 
@@ -115,7 +155,7 @@ pub fn take() -> Option<Frame> {
 /// The interface promises that memory in which the hypervisor placed nothing is zero at entry, so
 /// a frame that nobody had before need not be cleared: on some hosts that is most of the boot.
 pub fn take_zeroed() -> Option<Frame> {
-    let taken = FRAMES.lock().take()?;
+    let taken = take_or_relieve(|frames| frames.take())?;
     let frame = Frame(taken.frame);
     if !taken.is_fresh {
         let page = to_virt(frame.start().0) as *mut u8;
@@ -128,8 +168,29 @@ pub fn take_zeroed() -> Option<Frame> {
 
 /// Take `count` adjacent frames, the first at a multiple of `align` frames.
 pub fn take_run(count: u64, align: u64) -> Option<Frame> {
-    let taken = FRAMES.lock().take_run(count, align)?;
+    let taken = take_or_relieve(|frames| frames.take_run(count, align))?;
     Some(Frame(taken.frame))
+}
+
+/// Take up to `most` adjacent frames, as long as more than `reserve` are left; what they hold is
+/// undefined. For who takes frames because nobody else needs them.
+pub(crate) fn take_spare(most: u64, reserve: u64) -> Option<(Frame, u64)> {
+    let mut frames = FRAMES.lock();
+    let room = frames.counts().free.checked_sub(reserve)?;
+    let mut count = most.min(room);
+    while count > 0 {
+        if let Some(taken) = frames.take_run(count, 1) {
+            return Some((Frame(taken.frame), count));
+        }
+        count /= 2;
+    }
+    None
+}
+
+/// Take adjacent frames that were given back, at or above a frame; for a while, to tell of them.
+pub(crate) fn take_freed(from: Frame, least: u64, most: u64) -> Option<(Frame, u64)> {
+    let taken = FRAMES.lock().take_freed(from.0, least, most);
+    taken.map(|(frame, count)| (Frame(frame), count))
 }
 
 /// Give a frame back.
@@ -145,12 +206,31 @@ pub fn put(frame: Frame) {
 /// # Panics
 /// When any of them was not taken.
 pub fn put_run(first: Frame, count: u64) {
-    let was_taken = FRAMES.lock().put(first.0, count);
+    if put_quietly(first, count)
+        && let Some(spare) = SPARE.get()
+    {
+        spare.freed();
+    }
+}
+
+/// Give adjacent frames back, and tell nobody. Returns whether there have been many by now.
+///
+/// # Panics
+/// As [`put_run`].
+pub(crate) fn put_quietly(first: Frame, count: u64) -> bool {
+    let mut frames = FRAMES.lock();
+    let was_taken = frames.put(first.0, count);
     assert!(
         was_taken,
         "frame {:#x} was given back, but not taken",
         first.0
     );
+    frames.freed += count;
+    let are_many = frames.freed >= MANY;
+    if are_many {
+        frames.freed = 0;
+    }
+    are_many
 }
 
 /// Frames in use and free.

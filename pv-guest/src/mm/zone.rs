@@ -79,6 +79,9 @@ impl<'a> Zone<'a> {
 
     /// Take `count` adjacent frames, the first one's number a multiple of `align`.
     pub fn take_run(&mut self, count: u64, align: u64) -> Option<Taken> {
+        if count == 1 && align <= 1 {
+            return self.take();
+        }
         let start = self
             .first
             .checked_add(self.fresh)?
@@ -121,6 +124,36 @@ impl<'a> Zone<'a> {
         self.fresh = end;
         self.mark(start..end, true);
         Some(self.taken(start, true))
+    }
+
+    /// Take the first run of at least `least` adjacent frames that were given back, at or above a
+    /// frame: as many of them as `most`. Returns the first one's number, and how many.
+    pub fn take_freed(&mut self, from: u64, least: u64, most: u64) -> Option<(u64, u64)> {
+        let mut start = from.saturating_sub(self.first);
+        while self.freed >= least.max(1) && start < self.fresh {
+            let end = (start..self.fresh).find(|index| self.is_used(*index));
+            let end = end.unwrap_or(self.fresh).min(start.saturating_add(most));
+            if end - start >= least.max(1) {
+                self.mark(start..end, true);
+                self.freed -= end - start;
+                return Some((self.first + start, end - start));
+            }
+            start = self.next_free(end + 1);
+        }
+        None
+    }
+
+    /// The first free frame at or above an index, or `fresh`. Passes words of used frames at once.
+    fn next_free(&self, index: u64) -> u64 {
+        let mut index = index;
+        while index < self.fresh && self.is_used(index) {
+            let word = self.used.get((index / 64) as usize).copied();
+            index = match word {
+                Some(u64::MAX) => (index / 64 + 1) * 64,
+                _ => index + 1,
+            };
+        }
+        index.min(self.fresh)
     }
 
     /// Take a run among frames that were given back.

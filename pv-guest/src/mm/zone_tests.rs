@@ -116,3 +116,24 @@ fn frames_skipped_for_alignment_are_free() {
     assert_eq!(zone.free(), 32);
     assert_eq!(zone.take().map(|t| t.frame), Some(1));
 }
+
+#[test]
+fn frames_that_were_given_back_are_found_by_runs() {
+    let mut bits = [0; 8];
+    let mut zone = Zone::new(1000, 500, &mut bits);
+    assert_eq!(zone.take_freed(0, 1, 100), None, "nobody had any");
+    assert!(zone.take_run(400, 1).is_some());
+    let free = zone.free();
+    for (first, count) in [(1001, 3), (1010, 200), (1390, 10)] {
+        assert!(zone.put(first, count));
+    }
+    assert_eq!(zone.take_freed(0, 5, 64), Some((1010, 64)));
+    assert_eq!(zone.take_freed(1074, 5, 64), Some((1074, 64)));
+    assert_eq!(zone.take_freed(1138, 5, 500), Some((1138, 72)));
+    assert_eq!(zone.take_freed(1210, 5, 500), Some((1390, 10)));
+    assert_eq!(zone.take_freed(1400, 1, 500), None);
+    assert_eq!(zone.take_freed(0, 4, 500), None);
+    assert_eq!(zone.take_freed(0, 0, 500), Some((1001, 3)));
+    assert_eq!((zone.free(), zone.take_freed(0, 1, 1)), (free, None));
+    assert!(zone.put(1010, 64) && zone.put(1001, 3));
+}

@@ -82,6 +82,7 @@ fn class_name(class: Class) -> &'static str {
         Class::Power => "power",
         Class::Block => "block",
         Class::Net => "net",
+        Class::Memory => "memory",
         Class::Random => "random",
     }
 }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use hypercall_abi::Vector;
 
 use driver_api::{BlockError, BlockInfo, Dma, ID_BYTES, Operation, Request, SECTOR_SIZE};
+
 use netstack::hash::Fnv;
 
 use super::disk_bench::{self, Bench};

@@ -1,6 +1,8 @@
 //! Commands by name, family by family.
 
-use super::{CommandError, basic, board, device, disk, fault, info, net, reach, selftest, stream};
+use super::{
+    CommandError, basic, board, device, disk, fault, hvc, info, net, rate, reach, selftest, stream,
+};
 
 /// A command of the shell.
 pub struct Command {
@@ -15,15 +17,17 @@ pub struct Command {
 }
 
 /// The families of commands, in the order that `help` lists them.
-const FAMILIES: [&[Command]; 10] = [
+const FAMILIES: [&[Command]; 12] = [
     info::COMMANDS,
     basic::COMMANDS,
     device::COMMANDS,
     board::COMMANDS,
     disk::COMMANDS,
+    hvc::COMMANDS,
     net::COMMANDS,
     reach::COMMANDS,
     stream::COMMANDS,
+    rate::COMMANDS,
     fault::COMMANDS,
     selftest::COMMANDS,
 ];

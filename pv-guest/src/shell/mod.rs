@@ -6,16 +6,19 @@ mod device;
 mod disk;
 mod disk_bench;
 mod fault;
+mod hvc;
 mod info;
 mod lookup;
+mod meter;
 mod net;
+mod rate;
 mod reach;
 mod selftest;
 mod stream;
 
 use core::fmt;
 
-use driver_api::{BlockError, RandomError};
+use driver_api::{BlockError, ConsoleError, RandomError};
 use netstack::NetFail;
 use netstack::http::HttpError;
 use pc::BoardError;
@@ -42,6 +45,8 @@ pub enum CommandError<'a> {
     NoMemory,
     /// A disk did not do it.
     Disk(BlockError),
+    /// A console did not do it.
+    Console(ConsoleError),
     /// A source of randomness did not do it.
     Random(RandomError),
     /// A device of the board did not do it.
@@ -52,6 +57,8 @@ pub enum CommandError<'a> {
     Http(HttpError),
     /// A server of HTTP does not give it out.
     Status(u16),
+    /// It did not happen for as long as the command waits.
+    TimedOut,
     /// What came back is not what was sent.
     Differs,
 }
@@ -68,11 +75,13 @@ impl fmt::Display for CommandError<'_> {
             }
             Self::NoMemory => f.write_str("no memory is left"),
             Self::Disk(error) => write!(f, "{error}"),
+            Self::Console(error) => write!(f, "{error}"),
             Self::Random(error) => write!(f, "{error}"),
             Self::Board(error) => write!(f, "{error}"),
             Self::Net(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "{error}"),
             Self::Status(status) => write!(f, "the server answered with status {status}"),
+            Self::TimedOut => f.write_str("timed out"),
             Self::Differs => f.write_str("what came back is not what was sent"),
         }
     }
@@ -194,6 +203,13 @@ mod tests {
             "disk vda write 0 1",
             "disk vda verify 0 1 x",
             "disk vda flush 1",
+            "balloon x",
+            "mem used",
+            "mem use 0",
+            "mem use x",
+            "hvc write",
+            "hvc echo 0",
+            "hvc read 1",
             "net eth0",
             "net dhcp now",
             "net static",
@@ -213,6 +229,13 @@ mod tests {
             "stream send 10.0.2.2 7",
             "stream get 10.0.2.2 7 1",
             "stream recv 10.0.2.2 0x7 1",
+            "rtt 10.0.2.2 7",
+            "rtt 10.0.2.2 7 0",
+            "flood 10.0.2.2",
+            "flood host 1",
+            "rate random",
+            "rate disk 1",
+            "rate console 0",
             "random",
             "random 0",
             "random 65537",
@@ -229,6 +252,10 @@ mod tests {
             "disk vda flush",
             "disk vdc verify 0 1 7",
             "random 8",
+            "balloon",
+            "hvc write a",
+            "hvc hvc1 echo 1",
+            "rate random 8",
             "net dhcp",
             "net eth1 static 10.0.2.15/24",
         ] {
@@ -240,6 +267,8 @@ mod tests {
             "echo-client 10.0.2.2 7 x",
             "get http://10.0.2.2/",
             "stream send 10.0.2.2 7 1",
+            "rtt 10.0.2.2 7 1",
+            "flood 10.0.2.2 1",
         ] {
             let error = CommandError::Net(NetFail::NoAddress);
             assert_eq!(execute(command), Err(error), "{command}");
@@ -280,6 +309,9 @@ mod tests {
             "echo-client",
             "get",
             "stream",
+            "rtt",
+            "flood",
+            "rate",
         ] {
             assert!(find(name).is_some() && shown.contains(name), "{name}");
         }

@@ -19,6 +19,8 @@ use crate::plan::{self, Plan};
 const OWN: &str = "/proc/self/exe";
 /// What KVM on SVM takes.
 const KVM: &str = "kvm_amd";
+/// What a network of a test's own takes.
+const TAP: &str = "tun";
 /// What a scratch disk takes.
 const DISK: [&str; 2] = ["virtio_pci", "virtio_blk"];
 
@@ -124,7 +126,7 @@ impl Setup {
             self.archive.carry(path)?;
         }
         let all = Modules::read(&self.kernel.modules)?;
-        let mut names = vec![KVM];
+        let mut names = vec![KVM, TAP];
         if self.options.disk.is_some() {
             names.extend(DISK);
         }

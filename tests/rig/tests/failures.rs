@@ -180,8 +180,9 @@ fn a_rig_that_is_built_anew_meanwhile_goes_on() {
     let list = format!("/bin/rm -f \"$RIG_FILE\"; {BUSYBOX}");
     let host = Host::new(&[("qemu-system-x86_64", "exit 9"), ("busybox", &list)]);
     let folder = host.0.path();
-    fs::write(folder.join("modules.dep"), "kvm-amd.ko:\n").expect("a list");
+    fs::write(folder.join("modules.dep"), "kvm-amd.ko:\ntun.ko:\n").expect("a list");
     fs::write(folder.join("kvm-amd.ko"), "").expect("a module");
+    fs::write(folder.join("tun.ko"), "").expect("a module");
     let copy = folder.join("rig");
     install(Path::new(env!("CARGO_BIN_EXE_rig")), &copy);
     let output = Command::new(&copy)

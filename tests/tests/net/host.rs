@@ -111,6 +111,31 @@ pub fn serve(
     work: impl Fn(TcpStream) -> io::Result<()> + Send + 'static,
 ) -> JoinHandle<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a port");
+    serve_at(listener, count, work)
+}
+
+/// The same on the host's loopback interface, at a port that is free.
+pub fn serve_locally(
+    count: usize,
+    work: impl Fn(TcpStream) -> io::Result<()> + Send + 'static,
+) -> (u16, JoinHandle<()>) {
+    turn_loopback_on();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    (port, serve_at(listener, count, work))
+}
+
+/// A fresh machine, such as the rig's, may have it off. Others refuse, and have it on.
+fn turn_loopback_on() {
+    let link = [0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0];
+    let _ = ask_kernel(16, &link);
+}
+
+fn serve_at(
+    listener: TcpListener,
+    count: usize,
+    work: impl Fn(TcpStream) -> io::Result<()> + Send + 'static,
+) -> JoinHandle<()> {
     thread::spawn(move || {
         for _ in 0..count {
             let (stream, _) = listener.accept().expect("a connection");

@@ -1,8 +1,9 @@
 //! The guest's network, in each mode: over a tap in a namespace of the test's own, where the host is the
-//! host's kernel; and over a socket, where it is a thread of the test's.
+//! host's kernel; over a socket, where it is a thread of the test's; and over the user-mode network.
 
 mod host;
 mod trapped;
+mod user;
 mod wire;
 
 use std::io::{Read, Write};
@@ -280,7 +281,18 @@ fn frames_cost_no_exit_for_registers() {
         let few = on_socket(mode, &Peer::new(), &format!("{STATIC}; ping 10.0.2.2 1"));
         let many = on_socket(mode, &Peer::new(), &format!("{STATIC}; ping 10.0.2.2 40"));
         assert!(many.lines().contains(&"40 sent, 40 received"));
-        assert_eq!(registers(&many), registers(&few), "{}", few.output);
+        // An interrupt for what a caller's poll has taken already has the driver look at the device's
+        // reason for it: that is rare, and each is a read and a write.
+        let ([reads, writes], [few_reads, few_writes]) = (registers(&many), registers(&few));
+        let more = [
+            reads.saturating_sub(few_reads),
+            writes.saturating_sub(few_writes),
+        ];
+        assert!(
+            more.iter().all(|more| *more <= 4),
+            "{more:?}: {}",
+            few.output
+        );
     });
 }
 

@@ -1,4 +1,4 @@
-//! The two engines of a file: one command after the other, or on an io_uring. Called by the data
+//! Two engines: one command after the other, and, for a raw file, an io_uring; `pool.rs` is the third. Called by the data
 //! path. Never decide what a command means: the job does.
 
 use std::collections::VecDeque;
@@ -7,13 +7,13 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate, fdatasync};
 use vm_memory::GuestMemoryMmap;
 
 use super::backend::{Command, Engine, Finished};
 use super::job::Job;
+use super::runner::Runner;
 use crate::chain::Buffer;
-use crate::raw_io::{IoVecs, Operation, Ring, read_at, write_at};
+use crate::raw_io::{IoVecs, Operation, Ring};
 
 /// The alignment that direct I/O needs at most, in bytes.
 pub(super) const DIRECT_ALIGNMENT: usize = 4096;
@@ -30,7 +30,7 @@ pub(super) struct Files {
 impl Files {
     /// The file for an operation: direct I/O needs its alignment, so what a driver aligns otherwise
     /// goes through the cache, which Linux keeps coherent with direct I/O.
-    fn of(&self, what: &Operation, io: &IoVecs) -> &Arc<File> {
+    pub fn of(&self, what: &Operation, io: &IoVecs) -> &Arc<File> {
         let at = match what {
             Operation::Read { at } | Operation::Write { at, .. } => *at,
             Operation::Sync | Operation::Allocate { .. } => return &self.cached,
@@ -45,53 +45,27 @@ impl Files {
 }
 
 /// Runs each command to its end when it is given.
-pub(super) struct SyncEngine {
-    files: Files,
-    io: IoVecs,
+pub(super) struct SyncEngine<R> {
+    runner: R,
     finished: VecDeque<Finished>,
 }
 
-impl SyncEngine {
-    pub fn new(files: Files, memory: &GuestMemoryMmap) -> Self {
+impl<R: Runner> SyncEngine<R> {
+    pub fn new(runner: R) -> Self {
         SyncEngine {
-            files,
-            io: IoVecs::new(memory.clone()),
+            runner,
             finished: VecDeque::new(),
-        }
-    }
-
-    fn run(&mut self, command: Command, buffers: &[Buffer]) -> io::Result<()> {
-        self.io.set(buffers).map_err(io::Error::other)?;
-        let mut job = Job::new(command);
-        while let Some(what) = job.next(&mut self.io) {
-            let result = self.call(what);
-            job.took(what, result, &mut self.io)?;
-        }
-        Ok(())
-    }
-
-    fn call(&self, what: Operation) -> io::Result<usize> {
-        let file = self.files.of(&what, &self.io);
-        match what {
-            Operation::Read { at } => read_at(file, &self.io, at),
-            Operation::Write { at, is_durable } => write_at(file, &self.io, at, is_durable),
-            Operation::Sync => Ok(fdatasync(file).map(|()| 0)?),
-            Operation::Allocate { mode, at, len } => {
-                // The flags are those of the job, all of which rustix knows.
-                let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
-                Ok(fallocate(file, mode, at, len).map(|()| 0)?)
-            }
         }
     }
 }
 
-impl Engine for SyncEngine {
+impl<R: Runner> Engine for SyncEngine<R> {
     fn fd(&self) -> Option<RawFd> {
         None
     }
 
     fn start(&mut self, slot: usize, command: Command, buffers: &[Buffer]) {
-        let result = self.run(command, buffers);
+        let result = self.runner.run(command, buffers);
         self.finished.push_back(Finished { slot, result });
     }
 

@@ -6,6 +6,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock, fstat};
 use rustix::io::Errno;
@@ -13,8 +14,16 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::backend::{BlockBackend, Engine};
 use super::engine::{DIRECT_ALIGNMENT, Files, RingEngine, SyncEngine};
+use super::pool::{PoolEngine, THREADS};
+use super::runner::{FileRunner, Runner};
 use super::wire::SECTOR;
 use crate::raw_io::Ring;
+
+/// How long a lock is waited for: a process that was killed while io_uring had requests of its own is
+/// gone a while before the kernel lets go of its files.
+const PATIENCE: Duration = Duration::from_millis(1000);
+/// How often it is tried meanwhile.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +53,32 @@ pub enum DiskError {
         /// The file.
         path: PathBuf,
     },
+    /// A raw file begins as a qcow2 image does.
+    #[error(
+        "the disk {} may be a qcow2 image, or a guest has made it look like one: say format=qcow2 or \
+         format=raw",
+        path.display()
+    )]
+    Ambiguous {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An image is based on a file that was not named.
+    #[error("the image {} is based on {refers}: name that file by backing=", path.display())]
+    Backing {
+        /// The image.
+        path: PathBuf,
+        /// The name in it.
+        refers: String,
+    },
+    /// A file was named that nothing is based on.
+    #[error("{} is based on no other file: leave out backing={}", path.display(), named.display())]
+    NoBacking {
+        /// The disk.
+        path: PathBuf,
+        /// What was named.
+        named: PathBuf,
+    },
     /// It has no whole number of sectors.
     #[error(
         "the disk {} has {len} bytes, and a disk has whole sectors of 512; `truncate -s` makes it so",
@@ -68,11 +103,13 @@ fn mend(source: &io::Error) -> &'static str {
 /// How the host's kernel is asked for I/O.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineKind {
-    /// io_uring where the host has it, else one system call after the other.
+    /// io_uring where the host has it, else threads.
     #[default]
     Auto,
     /// io_uring: many requests at a time.
     IoUring,
+    /// preadv(2) and its like, on threads: some requests at a time.
+    Threads,
     /// preadv(2) and its like: one request after the other.
     Sync,
 }
@@ -106,17 +143,7 @@ impl FileDisk {
             let path = path.to_owned();
             move |source| DiskError::Host { path, what, source }
         };
-        // Without waiting: opening a pipe that has no writer would hang.
-        let cached = open(path, options, libc::O_NONBLOCK).map_err(failed("open"))?;
-        // Before the lock and the size: neither means anything for a pipe.
-        let stat = fstat(&cached).map_err(io::Error::from);
-        let kind = FileType::from_raw_mode(stat.map_err(failed("examine"))?.st_mode);
-        if !matches!(kind, FileType::RegularFile | FileType::BlockDevice) {
-            let path = path.to_owned();
-            return Err(DiskError::Kind { path });
-        }
-        wait_for_io(&cached).map_err(failed("set up"))?;
-        lock(&cached, path, options.is_read_only)?;
+        let cached = take(path, options, false)?;
         let capacity = (&cached)
             .seek(SeekFrom::End(0))
             .map_err(failed("measure"))?;
@@ -169,12 +196,43 @@ impl BlockBackend for FileDisk {
     fn engine(&self, slots: u16, memory: &GuestMemoryMmap) -> io::Result<Box<dyn Engine>> {
         let files = self.files.clone();
         Ok(match self.kind {
-            EngineKind::Sync => Box::new(SyncEngine::new(files, memory)),
+            EngineKind::Sync => Box::new(SyncEngine::new(FileRunner::new(files, memory))),
+            EngineKind::Threads => {
+                let runner = |_| {
+                    let runner = FileRunner::new(files.clone(), memory);
+                    Box::new(runner) as Box<dyn Runner>
+                };
+                Box::new(PoolEngine::new((0..THREADS).map(runner).collect())?)
+            }
             EngineKind::Auto | EngineKind::IoUring => {
                 Box::new(RingEngine::new(files, slots, memory)?)
             }
         })
     }
+}
+
+/// Open and lock a file or block device.
+///
+/// # Errors
+/// [`DiskError`], which names it.
+pub(super) fn take(path: &Path, options: DiskOptions, is_direct: bool) -> Result<File, DiskError> {
+    let failed = |what| {
+        let path = path.to_owned();
+        move |source| DiskError::Host { path, what, source }
+    };
+    let direct = if is_direct { libc::O_DIRECT } else { 0 };
+    // Without waiting: opening a pipe that has no writer would hang.
+    let file = open(path, options, libc::O_NONBLOCK | direct).map_err(failed("open"))?;
+    // Before the lock and the size: neither means anything for a pipe.
+    let stat = fstat(&file).map_err(io::Error::from);
+    let kind = FileType::from_raw_mode(stat.map_err(failed("examine"))?.st_mode);
+    if !matches!(kind, FileType::RegularFile | FileType::BlockDevice) {
+        let path = path.to_owned();
+        return Err(DiskError::Kind { path });
+    }
+    wait_for_io(&file).map_err(failed("set up"))?;
+    lock(&file, path, options.is_read_only)?;
+    Ok(file)
 }
 
 fn open(path: &Path, options: DiskOptions, flags: i32) -> io::Result<File> {
@@ -198,7 +256,14 @@ fn lock(file: &File, path: &Path, is_read_only: bool) -> Result<(), DiskError> {
         FlockOperation::NonBlockingLockExclusive
     };
     let path = path.to_owned();
-    match flock(file, how) {
+    let start = Instant::now();
+    let locked = loop {
+        match flock(file, how) {
+            Err(Errno::WOULDBLOCK) if start.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+            other => break other,
+        }
+    };
+    match locked {
         Ok(()) => Ok(()),
         Err(Errno::WOULDBLOCK) => Err(DiskError::Locked { path, is_read_only }),
         Err(error) => Err(DiskError::Host {
@@ -216,8 +281,8 @@ fn choose(asked: EngineKind) -> io::Result<EngineKind> {
         Ring::new(1, &memory.map_err(io::Error::other)?)
     };
     match asked {
-        EngineKind::Sync => Ok(EngineKind::Sync),
+        EngineKind::Sync | EngineKind::Threads => Ok(asked),
         EngineKind::IoUring => probe().map(|_| EngineKind::IoUring),
-        EngineKind::Auto => Ok(probe().map_or(EngineKind::Sync, |_| EngineKind::IoUring)),
+        EngineKind::Auto => Ok(probe().map_or(EngineKind::Threads, |_| EngineKind::IoUring)),
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::device::feature;
 use crate::driver::{Driver, INDIRECT, WRITE, describe_at};
 
-pub const KINDS: [EngineKind; 2] = [EngineKind::Sync, EngineKind::IoUring];
+pub const KINDS: [EngineKind; 3] = [EngineKind::Sync, EngineKind::Threads, EngineKind::IoUring];
 pub const SECTORS: u64 = 2048;
 /// Where a test's header, status and data are.
 const HEADER: u64 = 0x10_0000;
@@ -144,6 +144,53 @@ fn each_queue_has_its_own_requests() {
             let expected = on_disk(&file, 7 + queue as u64, 512);
             assert_eq!(driver.get(DATA + place, 512), expected);
         }
+    }
+}
+
+/// The time is only a lower bound: a busy machine makes it longer.
+#[test]
+fn a_limited_disk_takes_its_time_and_loses_nothing() {
+    for (kind, limit_bytes) in KINDS.into_iter().zip([true, false, true]) {
+        let file = image();
+        let disk = Block::new(Box::new(open(&file, kind)), "", 1);
+        let mut driver = Driver::new(Box::new(disk));
+        let rate = std::num::NonZeroU64::new(if limit_bytes { 40 * 4096 } else { 40 });
+        driver.transport.limit(crate::rate::Limits {
+            bytes_per_second: rate.filter(|_| limit_bytes),
+            operations_per_second: rate.filter(|_| !limit_bytes),
+        });
+        let features = driver.offered();
+        driver.start(features);
+        let begin = std::time::Instant::now();
+        // All at once: they wait in the queue, and not in the device.
+        for request in 0..16u16 {
+            let (place, sector) = (0x2000 * u64::from(request), 8 * u64::from(request));
+            driver.put(HEADER + 0x100 * u64::from(request), &header(IN, sector));
+            let chain = [
+                (HEADER + 0x100 * u64::from(request), 16, 0),
+                (DATA + place, 4096, WRITE),
+                (DATA + place + 4096, 1, WRITE),
+            ];
+            driver.lay_out(0, 3 * request, &chain);
+            driver.rings[0].offer(&driver.memory, 3 * request);
+        }
+        driver.kick(0);
+        driver.wait_used(0, 16);
+        // 16 of 40 a second are 400 ms, of which 100 may be saved up, and the last overdraws.
+        assert!(begin.elapsed().as_millis() >= 200, "{:?}", begin.elapsed());
+        for request in 0..16u64 {
+            let expected = on_disk(&file, 8 * request, 4096);
+            assert!(driver.get(DATA + 0x2000 * request, 4096) == expected);
+        }
+        // A reset in the middle of waiting.
+        for _ in 0..16 {
+            driver.submit(
+                0,
+                &[(HEADER, 16, 0), (DATA, 4096, WRITE), (STATUS, 1, WRITE)],
+            );
+        }
+        driver.set_status(0);
+        assert_eq!(driver.status(), 0);
     }
 }
 

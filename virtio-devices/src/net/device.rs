@@ -89,6 +89,10 @@ impl Device for Net {
         }
     }
 
+    fn fills_buffers(&self) -> bool {
+        false
+    }
+
     fn queue_sizes(&self) -> &[u16] {
         &QUEUE_SIZES
     }

@@ -9,6 +9,7 @@ mod backend;
 mod device;
 mod path;
 mod receive;
+pub mod user;
 
 pub use backend::{Carrier, FrameSocket, Offloads, Tap};
 pub use device::{Net, NetOptions};

@@ -15,7 +15,8 @@
 //! | makes a queue ready that has bad rings | QueueReady stays 0; NEEDS_RESET at DRIVER_OK |
 //! | rings a doorbell before DRIVER_OK, or one of no queue | ignored |
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK,
@@ -31,6 +32,7 @@ use super::setup::{QueueSetup, set_high, set_low};
 use super::shared::{Counts, Shared};
 use crate::device::{Activation, Device, feature};
 use crate::queue::VirtQueue;
+use crate::rate::{Limiter, Limits};
 use crate::worker::Worker;
 
 /// The size of the window, in bytes: registers below [`CONFIG`], configuration space above.
@@ -75,6 +77,8 @@ pub struct MmioTransport {
     driver_features: u64,
     /// Features that are not offered, though the device has them.
     withheld: u64,
+    /// What the device may do in a time; resets change nothing of it.
+    limiter: Option<Arc<Mutex<Limiter>>>,
     /// Why the driver cannot have what it set up.
     refused: Option<String>,
     worker: Option<Worker>,
@@ -109,6 +113,7 @@ impl MmioTransport {
             driver_features_select: 0,
             driver_features: 0,
             withheld: 0,
+            limiter: None,
             refused: None,
             worker: None,
         })
@@ -117,6 +122,12 @@ impl MmioTransport {
     /// Do not offer features that the device has, to compare with and without. Before any driver.
     pub fn withhold(&mut self, features: u64) {
         self.withheld = features;
+    }
+
+    /// Let the device do no more than this in a time. Before any driver.
+    pub fn limit(&mut self, limits: Limits) {
+        let limiter = || Arc::new(Mutex::new(Limiter::new(limits, Instant::now())));
+        self.limiter = limits.is_some().then(limiter);
     }
 
     fn offered(&self) -> u64 {
@@ -340,7 +351,11 @@ impl MmioTransport {
         let queues = rings.filter_map(|(index, (queue, ring))| {
             let ring = ring.take().or_else(|| unready(queue.max()))?;
             let (memory, features) = (self.memory.clone(), self.driver_features);
-            Some(VirtQueue::new(index, ring, memory, features))
+            let mut queue = VirtQueue::new(index, ring, memory, features);
+            if let Some(limiter) = &self.limiter {
+                queue.limit(Arc::clone(limiter), self.device.fills_buffers());
+            }
+            Some(queue)
         });
         let activation = Activation {
             queues: queues.collect(),

@@ -1,7 +1,12 @@
 //! Devices as the command line and a machine file say them: a name or `key=value` first, and words
 //! behind commas. A comma inside a value is written twice.
 
-use hypervisor::io::{Console, DEFAULT_MTU, Disk, Engine, MAX_QUEUES, Net, NetCarrier};
+use std::num::NonZeroU64;
+
+use hypervisor::io::{
+    Console, DEFAULT_MTU, Disk, Engine, Format, Forward, MAX_QUEUES, Net, NetCarrier, UserNetwork,
+    Vsock,
+};
 
 use super::values;
 
@@ -28,8 +33,9 @@ impl Words {
 
 /// A disk: a file's name, and words.
 pub fn disk(text: &str) -> Result<Disk, String> {
-    const HELP: &str = "use ro, direct, engine=auto, engine=io_uring, engine=sync or queues=1 to \
-        queues=8, such as my.img,ro,direct";
+    const HELP: &str = "use ro, direct, snapshot, format=raw, format=qcow2, backing=FILE, \
+        engine=auto, engine=io_uring, engine=threads, engine=sync, queues=1 to queues=8, rate=10M or iops=1000, such as \
+        my.img,ro,direct";
     let mut words = Words::of(text);
     let path = words.0.next().unwrap_or_default();
     if path.is_empty() {
@@ -40,12 +46,20 @@ pub fn disk(text: &str) -> Result<Disk, String> {
         match (key.as_str(), value.as_deref()) {
             ("ro", None) => disk.read_only = true,
             ("direct", None) => disk.direct = true,
+            ("rate", Some(text)) => disk.limits.bytes_per_second = Some(rate(text)?),
+            ("iops", Some(text)) => disk.limits.operations_per_second = Some(rate(text)?),
             ("queues", Some(count)) => match count.parse() {
                 Ok(count @ 1..=MAX_QUEUES) => disk.queues = count,
                 _ => return Err(no_word(&key, value, "a disk", HELP)),
             },
             ("engine", Some("auto")) => disk.engine = Engine::Auto,
             ("engine", Some("io_uring")) => disk.engine = Engine::IoUring,
+            ("engine", Some("threads")) => disk.engine = Engine::Threads,
+            ("snapshot", None) => disk.snapshot = true,
+            ("format", Some("auto")) => disk.format = Format::Auto,
+            ("format", Some("raw")) => disk.format = Format::Raw,
+            ("format", Some("qcow2")) => disk.format = Format::Qcow2,
+            ("backing", Some(path)) if !path.is_empty() => disk.backing.push(path.into()),
             ("engine", Some("sync")) => disk.engine = Engine::Sync,
             _ => return Err(no_word(&key, value, "a disk", HELP)),
         }
@@ -55,8 +69,9 @@ pub fn disk(text: &str) -> Result<Disk, String> {
 
 /// A network device: what carries its frames, and words.
 pub fn net(text: &str) -> Result<Net, String> {
-    const FIRST: &str = "say first what carries the frames: tap=NAME or socket=PATH";
-    const HELP: &str = "use mac=02:fc:00:00:00:01 or mtu=1500";
+    const FIRST: &str = "say first what carries the frames: user, tap=NAME or socket=PATH";
+    const HELP: &str = "use mac=02:fc:00:00:00:01, mtu=1500, rate=10M or pps=1000; behind user also restrict, or \
+        hostfwd=tcp:127.0.0.1:8080-:80";
     let mut words = Words::of(text);
     let carrier = match words.next() {
         Some((key, Some(value))) if !value.is_empty() => match key.as_str() {
@@ -64,17 +79,58 @@ pub fn net(text: &str) -> Result<Net, String> {
             "socket" => NetCarrier::Socket(value.into()),
             _ => return Err(FIRST.to_owned()),
         },
+        Some((key, None)) if key == "user" => NetCarrier::User(UserNetwork::default()),
         _ => return Err(FIRST.to_owned()),
     };
     let mut net = Net::new(carrier);
     while let Some((key, value)) = words.next() {
+        if let NetCarrier::User(network) = &mut net.carrier {
+            match (key.as_str(), value.as_deref()) {
+                ("restrict", None) => {
+                    network.is_restricted = true;
+                    continue;
+                }
+                ("hostfwd", Some(text)) => {
+                    let forward = text.parse::<Forward>();
+                    let forward = forward.map_err(|error| error.to_string())?;
+                    network.forwards.push(forward);
+                    continue;
+                }
+                _ => {}
+            }
+        }
         match (key.as_str(), value.as_deref()) {
+            ("rate", Some(text)) => net.limits.bytes_per_second = Some(rate(text)?),
+            ("pps", Some(text)) => net.limits.operations_per_second = Some(rate(text)?),
             ("mac", Some(text)) => net.mac = Some(mac(text)?),
             ("mtu", Some(text)) => net.mtu = mtu(text)?,
             _ => return Err(no_word(&key, value, "a network device", HELP)),
         }
     }
     Ok(net)
+}
+
+/// Sockets between host and guest: the guest's context id, and a path.
+pub fn vsock(text: &str) -> Result<Vsock, String> {
+    const HELP: &str =
+        "use the guest's context id, 3 or more, and a path, such as 3,uds=/tmp/guest.vsock";
+    let mut words = Words::of(text);
+    let cid = words.next().and_then(|(cid, _)| cid.parse().ok());
+    let cid = cid.filter(|cid| (3..=0xffff_fffe).contains(cid));
+    match (cid, words.next(), words.next()) {
+        (Some(cid), Some((key, Some(path))), None) if key == "uds" && !path.is_empty() => {
+            let path = path.into();
+            Ok(Vsock { cid, path })
+        }
+        _ => Err(HELP.to_owned()),
+    }
+}
+
+/// So much in a second.
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let number = values::size(text).ok().and_then(NonZeroU64::new);
+    number
+        .ok_or_else(|| format!("{text} is no rate: use a number above 0 in a second, such as 10M"))
 }
 
 /// A station's address: six bytes in hexadecimal.
@@ -154,6 +210,19 @@ mod tests {
         let all = disk("a,,b,ro,direct,engine=sync,queues=4").expect("a disk");
         assert_eq!(all.path.to_str(), Some("a,b"));
         assert!(all.read_only && all.direct && all.engine == Engine::Sync && all.queues == 4);
+        let image = disk("a.img,format=qcow2,backing=b,backing=c,snapshot").expect("a disk");
+        assert!(image.format == Format::Qcow2 && image.snapshot);
+        assert_eq!(image.backing, ["b", "c"].map(std::path::PathBuf::from));
+        let limited = disk("a,rate=10M,iops=100").expect("a disk").limits;
+        assert_eq!(
+            limited.bytes_per_second.map(NonZeroU64::get),
+            Some(10 << 20)
+        );
+        assert_eq!(
+            limited.operations_per_second.map(NonZeroU64::get),
+            Some(100)
+        );
+        assert!(disk("a,rate=0").is_err_and(|error| error.contains("above 0")));
         assert_eq!(disk("a=b").expect("a disk").path.to_str(), Some("a=b"));
         assert!(disk(",ro").is_err_and(|error| error.contains("name the disk's file")));
         for wrong in [
@@ -176,6 +245,12 @@ mod tests {
         assert_eq!(all.carrier, NetCarrier::Socket("/run/a,b".into()));
         assert_eq!(all.mac, Some([2, 0xfc, 0, 0, 0, 0x7f]));
         assert_eq!(all.mtu, 9000);
+        let user = net("user,hostfwd=tcp:127.0.0.1:8080-:80,restrict,hostfwd=udp::53-:53");
+        let NetCarrier::User(user) = user.expect("a device").carrier else {
+            panic!("it is this process");
+        };
+        assert!(user.is_restricted && user.forwards.len() == 2);
+        assert!(net("user,hostfwd=tcp:80").is_err() && net("tap=a,restrict").is_err());
         for wrong in ["", "tap", "tap=", "bridge=br0"] {
             assert!(
                 net(wrong).is_err_and(|error| error.contains("say first")),
@@ -211,6 +286,26 @@ mod tests {
             );
         }
         assert!(console("pty,fast").is_err());
+    }
+
+    #[test]
+    fn sockets_have_an_id_and_a_path() {
+        let good = vsock("3,uds=/tmp/a,,b").expect("sockets");
+        assert_eq!((good.cid, good.path.to_str()), (3, Some("/tmp/a,b")));
+        for wrong in [
+            "",
+            "3",
+            "2,uds=a",
+            "4294967295,uds=a",
+            "3,uds=",
+            "3,uds=a,b",
+            "3,path=a",
+        ] {
+            assert!(
+                vsock(wrong).is_err_and(|error| error.contains("context id")),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -26,10 +26,12 @@ struct Machine {
     cpus: Option<u32>,
     cmdline: Option<String>,
     initrd: Option<String>,
+    io: Option<String>,
     disk: Vec<String>,
     rng: bool,
     net: Vec<String>,
     console: Vec<String>,
+    vsock: Option<String>,
     balloon: Option<String>,
 }
 
@@ -86,6 +88,8 @@ impl Machine {
             ("cpus", self.cpus.map(|cpus| cpus.to_string())),
             ("cmdline", self.cmdline),
             ("initrd", self.initrd),
+            ("io", self.io),
+            ("vsock", self.vsock),
             ("balloon", self.balloon),
         ];
         let single = single

@@ -49,6 +49,7 @@ fn io(options: &BenchIo) -> Result<u8, Failure> {
         quick: options.quick,
         smoke: options.smoke,
         directory: options.dir.clone().unwrap_or_else(std::env::temp_dir),
+        paravane: std::env::current_exe().ok(),
     };
     let report = with_progress(|progress| bench::io::run(&of_run, progress))?;
     match options.json {

@@ -79,6 +79,7 @@ fn config(options: &Run) -> Result<Config, Failure> {
     }
     config.memory_bytes = options.mem;
     config.devices = devices(options);
+    config.io = options.io.into();
     config.command_line = options.cmdline.clone();
     config.timing = options.stats || options.json;
     config.kvm_node = options.kvm.clone();
@@ -94,8 +95,9 @@ fn devices(options: &Run) -> Vec<Device> {
     let nets = options.nets.iter().cloned().map(Device::Net);
     let consoles = options.consoles.iter().cloned().map(Device::Console);
     let balloon = options.balloon.map(Device::Balloon);
+    let vsock = options.vsock.iter().cloned().map(Device::Vsock);
     let devices = disks.chain(rng).chain(nets).chain(consoles);
-    devices.chain(balloon).collect()
+    devices.chain(vsock).chain(balloon).collect()
 }
 
 fn trace(options: &Run) -> Result<Option<Box<dyn Write + Send>>, Failure> {

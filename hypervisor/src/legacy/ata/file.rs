@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use virtio_devices::blk::{BlockBackend, DiskError, DiskOptions, EngineKind, FileDisk};
 
 use super::{SECTOR, Sectors};
-use crate::io::Disk;
+use crate::io::{Disk, Format};
 
 /// Why a file cannot be an ATA disk.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,10 @@ impl FileSectors {
                 ..
             } => Some("io_uring"),
             Disk { queues: 2.., .. } => Some("queues"),
+            Disk { snapshot: true, .. } => Some("snapshots"),
+            Disk { limits, .. } if limits.is_some() => Some("limits"),
+            Disk { backing, .. } if !backing.is_empty() => Some("images"),
+            Disk { format, path, .. } if format.of(path)? == Format::Qcow2 => Some("images"),
             _ => None,
         };
         if let Some(what) = what {

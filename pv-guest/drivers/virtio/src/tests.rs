@@ -106,6 +106,7 @@ fn the_numbers_are_the_specification_s() {
         (wire::ID_BLOCK.into(), i::VIRTIO_ID_BLOCK),
         (wire::ID_CONSOLE.into(), i::VIRTIO_ID_CONSOLE),
         (wire::ID_RNG.into(), i::VIRTIO_ID_RNG),
+        (wire::ID_BALLOON.into(), i::VIRTIO_ID_BALLOON),
         (
             wire::status::ACKNOWLEDGE.into(),
             c::VIRTIO_CONFIG_S_ACKNOWLEDGE,

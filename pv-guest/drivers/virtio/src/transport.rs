@@ -149,6 +149,14 @@ impl<M: Mmio> Transport<M> {
         is_there.then(read).unwrap_or_default()
     }
 
+    /// Write the aligned word at an offset of the configuration; nothing happens beyond its end. Few
+    /// fields may be written (2.5.1).
+    pub fn write_config_u32(&self, at: u64, value: u32) {
+        if register::CONFIG + at + 4 <= self.registers.len() {
+            self.registers.write(register::CONFIG + at, value);
+        }
+    }
+
     /// The two words at an offset of the configuration.
     pub fn config_u64(&self, at: u64) -> u64 {
         u64::from(self.config_u32(at)) | u64::from(self.config_u32(at + 4)) << 32

@@ -39,6 +39,8 @@ pub const ID_BLOCK: u32 = 2;
 pub const ID_CONSOLE: u32 = 3;
 /// DeviceID of a source of entropy.
 pub const ID_RNG: u32 = 4;
+/// DeviceID of a memory balloon.
+pub const ID_BALLOON: u32 = 5;
 
 /// Bits of the device status (2.1).
 pub mod status {

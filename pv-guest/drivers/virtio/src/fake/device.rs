@@ -194,6 +194,10 @@ impl Device {
             }
             register::INTERRUPT_ACK => self.interrupt &= !value,
             register::STATUS => self.set_status(value),
+            register::CONFIG.. => {
+                let at = (at - register::CONFIG) as usize;
+                self.config[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
             _ => self.set_queue(at, value),
         }
     }
