@@ -65,6 +65,8 @@ pub struct Vm {
 pub struct Outcome {
     /// How it ended.
     pub end: End,
+    /// Whether the guest went off by asking for a reset.
+    pub is_reset: bool,
     /// Exits and calls.
     pub stats: Stats,
     /// Registers, instruction and backtrace, when the guest did not switch itself off.
@@ -373,6 +375,7 @@ impl Vm {
         let stats = std::mem::take(&mut self.door.stats);
         Ok(Outcome {
             end,
+            is_reset: self.machine.power.is_reset(),
             stats,
             report,
             console_bytes: self.machine.console.written(),

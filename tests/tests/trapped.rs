@@ -82,10 +82,10 @@ fn four_drives_are_on_two_channels_and_each_has_its_own_sectors() {
         for line in [
             "ioapic@fec00000              irq      platform     ioapic               24 pins",
             "isa                          bus      platform     -",
-            "  ata@1f0                    bus      isa          ata          32      ",
+            "  ata@1f0                    bus      isa          ata          34      ",
             "    hda                      block    ata          ata                  1024 KiB, Paravane ATA disk",
             "    hdb                      block    ata          ata                  1024 KiB, Paravane ATA disk",
-            "  ata@170                    bus      isa          ata          33      ",
+            "  ata@170                    bus      isa          ata          35      ",
             "    hdc                      block    ata          ata                  1024 KiB, Paravane ATA disk",
             "    hdd                      block    ata          ata                  1024 KiB, Paravane ATA disk",
         ] {
@@ -295,6 +295,100 @@ fn each_block_is_an_interrupt_and_nothing_else_is_one() {
             "disk hda write 0 37 1; disk hda read 0 37; disk hda flush; lsdev",
         );
         assert_eq!((interrupts(&none), interrupts(&some)), (0, 7));
+    });
+}
+
+/// Seconds since 1970 of what `date` says.
+fn seconds(date: &str) -> u64 {
+    let digits = |range: std::ops::Range<usize>| -> u64 { date[range].parse().expect("a number") };
+    let (year, month, day) = (digits(0..4), digits(5..7), digits(8..10));
+    // Days since 1970, by counting.
+    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let years = (1970..year).map(|year| 365 + u64::from(is_leap(year)));
+    let lengths = [
+        31,
+        28 + u64::from(is_leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+    ];
+    let months: u64 = lengths.iter().take(month as usize - 1).sum();
+    let days = years.sum::<u64>() + months + day - 1;
+    ((days * 24 + digits(11..13)) * 60 + digits(14..16)) * 60 + digits(17..19)
+}
+
+#[test]
+fn the_clock_shows_the_host_s_time() {
+    each_mode(|mode| {
+        let now = || {
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
+            now.expect("it is later than 1970").as_secs()
+        };
+        let before = now();
+        let ran = run(with(mode, Vec::new(), "date"));
+        let lines = ran.lines();
+        let date = lines.iter().find_map(|line| line.strip_suffix(" UTC"));
+        let shown = seconds(date.expect("a date"));
+        assert!(
+            (before..=now()).contains(&shown),
+            "{before} {shown}: {lines:?}"
+        );
+    });
+}
+
+#[test]
+fn the_timer_and_the_clock_interrupt_as_often_as_they_should() {
+    each_mode(|mode| {
+        let script = "ticks pit 100 400; ticks rtc 64 500; ticks pit 18 1; ticks rtc 63 1";
+        let ran = run(with(mode, Vec::new(), &format!("{script}; lsdev")));
+        // The last two of these ask for what the devices cannot do.
+        assert_eq!(ran.status(), 1, "{}", ran.output);
+        let refused = ran.output.matches("the device cannot do that");
+        assert_eq!(refused.count(), 2, "{}", ran.output);
+        let counts = ran.output.lines().filter_map(|line| {
+            let (count, us) = line.strip_suffix(" us")?.split_once(" ticks in ")?;
+            Some((count.parse::<u64>().ok()?, us.parse::<u64>().ok()?))
+        });
+        let counts: Vec<_> = counts.collect();
+        assert_eq!(counts.len(), 2, "{}", ran.output);
+        for ((count, us), hz) in counts.into_iter().zip([100, 64]) {
+            // Never more than time has passed, but for one that was due; fewer on a host that is busy.
+            let most = us * hz / 1_000_000 + 1;
+            assert!(
+                count <= most && count >= most / 4,
+                "{count} of {most}: {}",
+                ran.output
+            );
+        }
+    });
+}
+
+#[test]
+fn a_reset_ends_the_machine_and_says_so() {
+    each_mode(|mode| {
+        let ran = run(with(mode, Vec::new(), "reboot; echo still here"));
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+        assert!(
+            ran.outcome.is_reset && !ran.output.contains("still here"),
+            "{}",
+            ran.output
+        );
+        let off = run(with(mode, Vec::new(), "echo"));
+        assert!(!off.outcome.is_reset);
+        // Without a board there is nothing to ask.
+        let none = run(kernel(mode, "reboot"));
+        assert_eq!(none.status(), 1, "{}", none.output);
+        assert!(
+            none.output.contains("there is no such device"),
+            "{}",
+            none.output
+        );
     });
 }
 

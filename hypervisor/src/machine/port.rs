@@ -19,7 +19,13 @@ impl Machine {
                 let _ = self.power.off(*status);
                 true
             }
-            _ => self.legacy.write_port(port, from, &mut self.console),
+            _ => {
+                let is_there = self.legacy.write_port(port, from, &mut self.console);
+                if self.legacy.resets() {
+                    self.power.reset();
+                }
+                is_there
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use super::Machine;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Power {
     off: Option<u8>,
+    is_reset: bool,
 }
 
 impl Power {
@@ -24,6 +25,19 @@ impl Power {
             }
             Some(_) => Err(CallError::NotNow),
         }
+    }
+
+    /// Reset the machine. There is no firmware to begin again with, so it goes off, with status 0; whoever
+    /// runs it may build another. Once it is off, nothing happens.
+    pub fn reset(&mut self) {
+        if self.off.is_none() {
+            (self.off, self.is_reset) = (Some(0), true);
+        }
+    }
+
+    /// Whether it went off because it was reset.
+    pub fn is_reset(&self) -> bool {
+        self.is_reset
     }
 
     /// The exit status, once the machine is off.

@@ -1,6 +1,8 @@
 //! The devices of a PC's board, at ports and pins: what the command line says of them, and their drivers.
 //!
 //! - `ioapic=<base>`: the I/O APIC, before the devices whose pins it has;
+//! - `pit=<first>,<pin>`, `rtc=<first>,<pin>`, `i8042=<command>`: the timer, the clock, and the controller that
+//!   resets the processor, by their ports;
 //! - `ata=<command>,<control>,<pin>`: a channel of ATA drives, by its two blocks of ports;
 //! - `ne2000=<first>,<pin>`: a network card, by its ports. Its pin is triggered by level: the card holds its
 //!   line until it is masked, or its causes are acknowledged.
@@ -16,10 +18,12 @@ use ::ata::{AtaError, Channel, Identity};
 use ::ne2000::{Card, Ne2000Error};
 use driver_api::{EnvError, NetDevice, PortEnv};
 use ioapic::{IoApicError, Trigger};
+use pc::{BoardError, Clock, Controller, Timer};
 
 use super::place::number;
 use super::tree::{self, Bus, Class, Device, DeviceId, State};
 use super::{KernelEnv, keep_as, lines};
+use crate::sync::SpinLock;
 use crate::{net, println};
 
 /// Where a device is.
@@ -27,6 +31,12 @@ use crate::{net, println};
 pub enum Place {
     /// The I/O APIC, by the guest-physical address of its registers.
     IoApic(u64),
+    /// The interval timer, by its first port and its pin.
+    Pit(u16, u8),
+    /// The clock, likewise.
+    Rtc(u16, u8),
+    /// The keyboard controller, by its port of commands.
+    Controller(u16),
     /// A channel of ATA drives.
     Ata(Cable),
     /// A network card, by its first port and its pin.
@@ -48,8 +58,14 @@ pub struct Cable {
 pub fn parse(key: &str, value: &str) -> Option<Option<Place>> {
     Some(match key {
         "ioapic" => number(value).map(Place::IoApic),
+        "pit" => port_and_pin(value).map(|(port, pin)| Place::Pit(port, pin)),
+        "rtc" => port_and_pin(value).map(|(port, pin)| Place::Rtc(port, pin)),
+        "i8042" => {
+            let port = number(value).and_then(|port| u16::try_from(port).ok());
+            port.map(Place::Controller)
+        }
         "ata" => cable(value).map(Place::Ata),
-        "ne2000" => card(value),
+        "ne2000" => port_and_pin(value).map(|(port, pin)| Place::Ne2000(port, pin)),
         _ => return None,
     })
 }
@@ -63,12 +79,9 @@ fn cable(value: &str) -> Option<Cable> {
     })
 }
 
-fn card(value: &str) -> Option<Place> {
+fn port_and_pin(value: &str) -> Option<(u16, u8)> {
     let [port, pin] = numbers(value)?;
-    Some(Place::Ne2000(
-        u16::try_from(port).ok()?,
-        u8::try_from(pin).ok()?,
-    ))
+    Some((u16::try_from(port).ok()?, u8::try_from(pin).ok()?))
 }
 
 /// So many numbers, with commas between.
@@ -94,6 +107,8 @@ pub enum IsaError {
     Ata(AtaError),
     /// The card refused.
     Ne2000(Ne2000Error),
+    /// A device of the board's own did.
+    Board(BoardError),
     /// The environment did.
     Env(EnvError),
 }
@@ -106,6 +121,7 @@ impl fmt::Display for IsaError {
             Self::NoVector => f.write_str("no vector is left for its pin"),
             Self::Ata(error) => error.fmt(f),
             Self::Ne2000(error) => error.fmt(f),
+            Self::Board(error) => error.fmt(f),
             Self::Env(error) => error.fmt(f),
         }
     }
@@ -123,32 +139,71 @@ impl From<Ne2000Error> for IsaError {
     }
 }
 
+impl From<BoardError> for IsaError {
+    fn from(error: BoardError) -> Self {
+        Self::Board(error)
+    }
+}
+
 impl From<EnvError> for IsaError {
     fn from(error: EnvError) -> Self {
         Self::Env(error)
     }
 }
 
+/// What a machine has of a board.
+struct Board {
+    timer: Option<Arc<Timer<KernelEnv>>>,
+    clock: Option<Arc<Clock<KernelEnv>>>,
+    controller: Option<Arc<Controller<KernelEnv>>>,
+}
+
+static BOARD: SpinLock<Board> = SpinLock::new(Board {
+    timer: None,
+    clock: None,
+    controller: None,
+});
+
+/// The interval timer.
+pub fn timer() -> Option<Arc<Timer<KernelEnv>>> {
+    BOARD.lock().timer.clone()
+}
+
+/// The clock.
+pub fn clock() -> Option<Arc<Clock<KernelEnv>>> {
+    BOARD.lock().clock.clone()
+}
+
+/// The controller that resets the processor.
+pub fn controller() -> Option<Arc<Controller<KernelEnv>>> {
+    BOARD.lock().controller.clone()
+}
+
 /// Put a device into the tree, and give it to its driver.
 pub fn set_up(place: &Place) {
-    let (name, result) = match place {
-        Place::IoApic(base) => {
-            let name = format!("ioapic@{base:x}");
-            let id = add("ioapic", Bus::Platform, &name, Class::Interrupts, None);
-            (name, io_apic(*base, id).map_err(|error| (id, error)))
-        }
-        Place::Ata(cable) => {
-            let name = format!("ata@{:x}", cable.command);
-            let id = add("ata", Bus::Isa, &name, Class::Bus, Some(bus()));
-            (name, ata(*cable, id).map_err(|error| (id, error)))
-        }
-        Place::Ne2000(port, pin) => {
-            let name = format!("ne2000@{port:x}");
-            let id = add("ne2000", Bus::Isa, &name, Class::Net, Some(bus()));
-            (name, ne2000(*port, *pin, id).map_err(|error| (id, error)))
-        }
+    let (driver, at, class) = match place {
+        Place::IoApic(base) => ("ioapic", *base, Class::Interrupts),
+        Place::Pit(port, _) => ("pit", (*port).into(), Class::Timer),
+        Place::Rtc(port, _) => ("rtc", (*port).into(), Class::Timer),
+        Place::Controller(port) => ("i8042", (*port).into(), Class::Power),
+        Place::Ata(cable) => ("ata", cable.command.into(), Class::Bus),
+        Place::Ne2000(port, _) => ("ne2000", (*port).into(), Class::Net),
     };
-    if let Err((id, error)) = result {
+    let (bus, parent) = match class {
+        Class::Interrupts => (Bus::Platform, None),
+        _ => (Bus::Isa, Some(isa_bus())),
+    };
+    let name = format!("{driver}@{at:x}");
+    let id = add(driver, bus, &name, class, parent);
+    let result = match *place {
+        Place::IoApic(base) => io_apic(base, id),
+        Place::Pit(port, pin) => pit(port, pin, id),
+        Place::Rtc(port, pin) => rtc(port, pin, id),
+        Place::Controller(port) => keyboard(port),
+        Place::Ata(cable) => ata(cable, id),
+        Place::Ne2000(port, pin) => ne2000(port, pin, id),
+    };
+    if let Err(error) = result {
         println!("kernel: {name}: {error}");
         tree::update(id, |device| device.state = State::Failed(error.to_string()));
     }
@@ -174,8 +229,32 @@ fn io_apic(base: u64, id: DeviceId) -> Result<(), IsaError> {
     Ok(())
 }
 
-/// The bus that all of them are on.
-fn bus() -> DeviceId {
+fn pit(port: u16, pin: u8, id: DeviceId) -> Result<(), IsaError> {
+    let vector = lines::vector()?;
+    let timer = Timer::new(&KernelEnv, port, vector.number())?;
+    lines::connect(pin, vector, Trigger::Edge)?;
+    tree::update(id, |device| device.vector = Some(vector.number()));
+    BOARD.lock().timer.get_or_insert(timer);
+    Ok(())
+}
+
+fn rtc(port: u16, pin: u8, id: DeviceId) -> Result<(), IsaError> {
+    let vector = lines::vector()?;
+    let clock = Clock::new(&KernelEnv, port, vector.number())?;
+    lines::connect(pin, vector, Trigger::Edge)?;
+    tree::update(id, |device| device.vector = Some(vector.number()));
+    BOARD.lock().clock.get_or_insert(clock);
+    Ok(())
+}
+
+fn keyboard(port: u16) -> Result<(), IsaError> {
+    let controller = Arc::new(Controller::new(&KernelEnv, port)?);
+    BOARD.lock().controller.get_or_insert(controller);
+    Ok(())
+}
+
+/// The bus that all of them are on, but for the I/O APIC.
+fn isa_bus() -> DeviceId {
     tree::find("isa").unwrap_or_else(|| tree::add(tree::plain("isa".into(), Class::Bus, None)))
 }
 

@@ -30,6 +30,7 @@ use driver_api::{BlockDevice, ConsoleDevice, Env, NetDevice, RandomSource, Socke
 use virtio::{Transport, VirtioError, wire};
 
 pub use env::{KernelEnv, KernelLock, KernelWaiters};
+pub use isa::{clock, controller, timer};
 pub use place::{Named, Place};
 pub use raw::{DmaMemory, Registers};
 pub use tree::{Bus, Class, Device, DeviceId, State, for_each_device};

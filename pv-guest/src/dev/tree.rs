@@ -32,6 +32,8 @@ pub enum Class {
     Timer,
     /// The interrupts of others.
     Interrupts,
+    /// Whether the machine is on.
+    Power,
     /// Sectors.
     Block,
     /// Frames.

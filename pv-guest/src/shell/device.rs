@@ -79,6 +79,7 @@ fn class_name(class: Class) -> &'static str {
         Class::Console => "console",
         Class::Timer => "timer",
         Class::Interrupts => "irq",
+        Class::Power => "power",
         Class::Block => "block",
         Class::Net => "net",
         Class::Memory => "memory",

@@ -1,7 +1,8 @@
 //! Commands by name, family by family.
 
 use super::{
-    CommandError, basic, device, disk, fault, hvc, info, net, rate, reach, selftest, stream, vsock,
+    CommandError, basic, board, device, disk, fault, hvc, info, net, rate, reach, selftest, stream,
+    vsock,
 };
 
 /// A command of the shell.
@@ -17,10 +18,11 @@ pub struct Command {
 }
 
 /// The families of commands, in the order that `help` lists them.
-const FAMILIES: [&[Command]; 12] = [
+const FAMILIES: [&[Command]; 13] = [
     info::COMMANDS,
     basic::COMMANDS,
     device::COMMANDS,
+    board::COMMANDS,
     disk::COMMANDS,
     hvc::COMMANDS,
     net::COMMANDS,

@@ -1,6 +1,7 @@
 //! The shell: commands typed on the console, or given on the kernel's command line.
 
 mod basic;
+mod board;
 mod device;
 mod disk;
 mod disk_bench;
@@ -21,6 +22,7 @@ use core::fmt;
 use driver_api::{BlockError, ConsoleError, RandomError, SocketError};
 use netstack::NetFail;
 use netstack::http::HttpError;
+use pc::BoardError;
 
 use crate::console::{self, Editor, Outcome};
 use crate::net::vsock::StreamFail;
@@ -49,6 +51,8 @@ pub enum CommandError<'a> {
     Console(ConsoleError),
     /// A source of randomness did not do it.
     Random(RandomError),
+    /// A device of the board did not do it.
+    Board(BoardError),
     /// The network did not do it.
     Net(NetFail),
     /// A socket device, or the other side of a stream, did not do it.
@@ -77,6 +81,7 @@ impl fmt::Display for CommandError<'_> {
             Self::Disk(error) => write!(f, "{error}"),
             Self::Console(error) => write!(f, "{error}"),
             Self::Random(error) => write!(f, "{error}"),
+            Self::Board(error) => write!(f, "{error}"),
             Self::Net(error) => write!(f, "{error}"),
             Self::Socket(error) => write!(f, "{error}"),
             Self::Http(error) => write!(f, "{error}"),

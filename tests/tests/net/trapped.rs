@@ -46,7 +46,7 @@ fn a_trapped_card_works_over_a_socket() {
         assert_says(&ran, "isa                          bus      platform     -");
         assert_says(
             &ran,
-            "  eth0                       net      isa          ne2000       32      ",
+            "  eth0                       net      isa          ne2000       34      ",
         );
         assert!(peer.frames() >= 8, "{}", peer.frames());
     });
