@@ -3,6 +3,7 @@
 mod common;
 
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use common::{arg, file, has_kvm, paravane};
 
@@ -122,7 +123,136 @@ fn a_terminal_and_a_socket_are_there_while_the_machine_runs() {
     assert!(UnixStream::connect(&place).is_err() && !place.exists());
 }
 
-/// The shell examples of the document that end by themselves, each a line.
+/// The words of devices' options that have a value, and those that have none.
+const WORDS: [&str; 23] = [
+    "ro",
+    "direct",
+    "snapshot",
+    "format=",
+    "backing=",
+    "engine=auto",
+    "engine=io_uring",
+    "engine=threads",
+    "engine=sync",
+    "queues=",
+    "rate=",
+    "iops=",
+    "user",
+    "tap=",
+    "socket=",
+    "mac=",
+    "mtu=",
+    "pps=",
+    "restrict",
+    "hostfwd=",
+    "pty",
+    "stdio",
+    "file=",
+];
+
+/// The shell blocks of the document.
+fn examples() -> impl Iterator<Item = &'static str> {
+    let parts = DEVICES.split("\n```");
+    parts.filter_map(|part| part.strip_prefix("sh\n"))
+}
+
+#[test]
+fn every_option_and_word_of_a_device_has_an_example() {
+    let commands: Vec<&str> = examples().flat_map(str::lines).collect();
+    let has = |word: &str| {
+        let is_there =
+            |found: &str| found == word || word.ends_with('=') && found.starts_with(word);
+        let mut words = commands.iter().flat_map(|line| line.split([' ', ',']));
+        words.any(is_there)
+    };
+    let options = [
+        "--disk",
+        "--io",
+        "--rng",
+        "--net",
+        "--console",
+        "--vsock",
+        "--balloon",
+        "--machine",
+    ];
+    for word in options.iter().chain(&WORDS) {
+        assert!(has(word), "docs/devices.md has no example of {word}");
+    }
+    // What the program itself says there is.
+    for (option, wrong) in [
+        ("--disk", "a,?"),
+        ("--net", "user,?"),
+        ("--net", "?"),
+        ("--console", "?"),
+        ("--vsock", "?"),
+    ] {
+        let said = paravane(&["run", option, wrong]).expect(2).err;
+        let words = said
+            .split([' ', ',', '\n'])
+            .filter_map(|word| word.split_once('='));
+        for (key, _) in words {
+            assert!(
+                has(&format!("{key}=")),
+                "docs/devices.md has no example of {key}= of {option}"
+            );
+        }
+    }
+}
+
+/// A program that listens at a Unix socket for frames, and takes one connection.
+fn listen(at: &Path) -> std::thread::JoinHandle<()> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+    let address = SocketAddrUnix::new(at).expect("a short name");
+    let socket =
+        rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).expect("a socket");
+    rustix::net::bind(&socket, &address).expect("a new name");
+    rustix::net::listen(&socket, 1).expect("a socket");
+    std::thread::spawn(move || {
+        let peer = rustix::net::accept(&socket).expect("paravane connects");
+        let mut frame = [0; 2048];
+        // Until the other end is gone.
+        while rustix::io::read(&peer, &mut frame).is_ok_and(|len| len > 0) {}
+    })
+}
+
+/// An image of 64 MiB, maybe on top of a raw file.
+fn qcow2(path: &Path, backing: Option<&Path>) {
+    use imago::{FormatCreateBuilder as _, Storage as _};
+    let options = imago::StorageCreateOptions::new().filename(path);
+    let file = imago::file::File::create_open(options).expect("a file");
+    let builder = imago::qcow2::Qcow2::<imago::file::File>::create_builder(file).size(64 << 20);
+    let builder = match backing {
+        Some(backing) => builder.backing(arg(backing).to_owned(), "raw".to_owned()),
+        None => builder,
+    };
+    builder.create().expect("an image");
+}
+
+/// A shell that runs a script in a folder; what needs root runs in a network of its own. None: this host has
+/// nothing to make taps with.
+fn shell(script: &str, room: &Path) -> Option<std::process::Command> {
+    let mut command = std::process::Command::new("sh");
+    if script.contains("sudo ") {
+        let taps = std::process::Command::new("ip")
+            .args(["tuntap", "list"])
+            .output();
+        let is_wanted = std::env::var("PARAVANE_NO_TAP").as_deref() != Ok("1");
+        if !is_wanted || !taps.is_ok_and(|ran| ran.status.success()) {
+            return None;
+        }
+        command = std::process::Command::new("unshare");
+        command.args(["--net", "--user", "--map-root-user", "sh"]);
+    }
+    command
+        .args(["-ec", &script.replace("sudo ", "")])
+        .current_dir(room);
+    command
+        .stdin(std::process::Stdio::null())
+        .env("USER", "root");
+    Some(command)
+}
+
+/// The shell examples of the document, in their order.
 #[test]
 fn the_examples_of_the_document_work() {
     if !has_kvm() {
@@ -130,23 +260,24 @@ fn the_examples_of_the_document_work() {
     }
     let room = std::env::temp_dir().join(format!("paravane-devices-{}", std::process::id()));
     std::fs::create_dir(&room).expect("a directory");
+    qcow2(&room.join("disk.qcow2"), None);
+    qcow2(&room.join("top.qcow2"), Some(Path::new("my.img")));
+    let listener = listen(&room.join("wire"));
     let binary = env!("CARGO_BIN_EXE_paravane");
     let mut count = 0;
-    let blocks = DEVICES
-        .split("\n```")
-        .filter_map(|part| part.strip_prefix("sh\n"));
-    for block in blocks {
+    for block in examples() {
         let script = block.replace("paravane run", &format!("{binary} run"));
-        let shell = std::process::Command::new("sh");
-        let ran = { shell }
-            .args(["-ec", &script])
-            .current_dir(&room)
-            .output()
-            .expect("a shell");
+        let Some(mut shell) = shell(&script, &room) else {
+            eprintln!("not run, for there are no taps, or no program `ip` to make them:\n{script}");
+            continue;
+        };
+        let ran = shell.output().expect("a shell");
         let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success(), "{script}\n{said}");
+        let out = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success(), "{script}\n{out}\n{said}");
         count += 1;
     }
-    assert!(count > 0);
+    assert!(count > 7, "{count}");
+    listener.join().expect("it has had its connection");
     std::fs::remove_dir_all(room).expect("it exists");
 }

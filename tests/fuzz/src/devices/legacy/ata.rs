@@ -172,8 +172,14 @@ fn command(rng: &mut Rng, steps: &mut Vec<Step>) {
         steps.push(byte(4, near.to_le_bytes()[1]));
         steps.push(byte(5, rng.one_of(&[0, 0, 0, 0, odd])));
     }
-    steps.push(byte(1, rng.one_of(&[0x02, 0x03, 0x55, 0x66, 0x82, 0xaa, 0xcc, odd])));
-    steps.push(byte(6, rng.one_of(&[0xe0, 0xe0, 0xe0, 0xf0, 0xa0, 0xb0, odd])));
+    steps.push(byte(
+        1,
+        rng.one_of(&[0x02, 0x03, 0x55, 0x66, 0x82, 0xaa, 0xcc, odd]),
+    ));
+    steps.push(byte(
+        6,
+        rng.one_of(&[0xe0, 0xe0, 0xe0, 0xf0, 0xa0, 0xb0, odd]),
+    ));
     steps.push(byte(7, code));
 }
 

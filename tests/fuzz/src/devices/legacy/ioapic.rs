@@ -78,7 +78,10 @@ fn step(rng: &mut Rng, steps: &mut Vec<Step>) {
             let bytes = bytes(rng, &[0, 1, 2, 4, 4, 4, 8]);
             steps.push(match rng.bool() {
                 true => Step::Write { at, bytes },
-                false => Step::Read { at, len: bytes.len() },
+                false => Step::Read {
+                    at,
+                    len: bytes.len(),
+                },
             });
         }
     }
@@ -92,7 +95,9 @@ fn apply(apic: &mut IoApic, step: &Step, tally: &mut Tally) -> Result<(), String
             apic.read(*at, &mut vec![0; *len]);
             check(apic.level_pins().map(|(_, message)| message))
         }
-        Step::Event { what: END, first, .. } => {
+        Step::Event {
+            what: END, first, ..
+        } => {
             let sent = apic.end(*first as u8);
             if !sent.is_empty() {
                 tally.reached("a level after its end");
@@ -107,7 +112,11 @@ fn apply(apic: &mut IoApic, step: &Step, tally: &mut Tally) -> Result<(), String
                 return Err(format!("pin {pin} is masked, and sends {sent:?}"));
             }
             if sent.is_some() {
-                tally.reached(if low & LEVEL == 0 { "an edge" } else { "a level" });
+                tally.reached(if low & LEVEL == 0 {
+                    "an edge"
+                } else {
+                    "a level"
+                });
             }
             check(sent)
         }

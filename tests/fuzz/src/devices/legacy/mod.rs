@@ -41,7 +41,11 @@ impl Display for Step {
                 write!(f, "{at:#x} <- {} bytes", bytes.len())
             }
             Step::Write { at, bytes } => write!(f, "{at:#x} <- {bytes:02x?}"),
-            Step::Event { what, first, second } => write!(f, "{what} {first:#x} {second:#x}"),
+            Step::Event {
+                what,
+                first,
+                second,
+            } => write!(f, "{what} {first:#x} {second:#x}"),
         }
     }
 }

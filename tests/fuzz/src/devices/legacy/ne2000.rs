@@ -87,7 +87,9 @@ fn apply(card: &mut Ne2000, wire: &mut Wire, step: &Step) {
         // Offsets are below a page.
         Step::Read { at, len } => card.read(*at as u16, &mut vec![0; *len]),
         Step::Write { at, bytes } => card.write(*at as u16, bytes, &mut |frame| wire.take(frame)),
-        Step::Event { what: ROOM, first, .. } => {
+        Step::Event {
+            what: ROOM, first, ..
+        } => {
             wire.is_full = *first == 0;
             card.go_on_sending(&mut |frame| wire.take(frame));
         }
