@@ -55,6 +55,7 @@ impl Worker {
             commands: receiver,
             shared,
             timer: None,
+            reminders: REMINDERS.iter(),
             held: Vec::new(),
             path: Some(path),
         };
@@ -112,6 +113,14 @@ const WAKE: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
 const FDS: u64 = 1 << 32;
 
+/// How long after its failure a driver is told again that has not acknowledged being told, and after that.
+const REMINDERS: [Duration; 4] = [
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+];
+
 /// What the thread has.
 struct Run {
     epoll: Epoll,
@@ -123,8 +132,9 @@ struct Run {
     fds: Vec<(RawFd, EventSet)>,
     commands: Receiver<Command>,
     shared: Arc<Shared>,
-    /// Runs while requests wait for limits; made when one first does.
+    /// Runs while requests wait for limits, or a driver has not heard of a failure; made when that is first so.
     timer: Option<TimerFd>,
+    reminders: std::slice::Iter<'static, Duration>,
     /// The queues whose requests wait for that.
     held: Vec<usize>,
     /// Gone once it has failed: only commands are answered then.
@@ -188,11 +198,14 @@ impl Run {
         false
     }
 
-    /// Requests that waited for limits may go on.
+    /// Requests that waited for limits may go on; or a driver may not have heard that the device has failed.
     fn time_has_come(&mut self) -> bool {
         if let Some(timer) = &mut self.timer {
             // It may have been set again since: then this comes too early, and is no harm.
             let _ = timer.wait();
+        }
+        if self.path.is_none() && self.shared.tell_again() {
+            self.remind();
         }
         for queue in std::mem::take(&mut self.held) {
             self.step(Some(queue), |path| path.notify(queue));
@@ -212,9 +225,13 @@ impl Run {
                 }
             }
         }
-        let Some(wait) = soonest else {
-            return Ok(());
-        };
+        match soonest {
+            Some(wait) => self.set_timer(wait),
+            None => Ok(()),
+        }
+    }
+
+    fn set_timer(&mut self, wait: Duration) -> io::Result<()> {
         if self.timer.is_none() {
             let timer = TimerFd::new()?;
             self.watch(timer.as_raw_fd(), TIMER)?;
@@ -343,6 +360,17 @@ impl Run {
         }
         self.path = None;
         self.shared.needs_reset(error.to_string());
+        self.remind();
+    }
+
+    /// An interrupt that is an edge may merge with one before it, of used buffers, and a driver that reads no
+    /// register on its data path then finds those alone: it would wait for ever for the rest. So it is told
+    /// again until it has acknowledged, a few times.
+    fn remind(&mut self) {
+        if let Some(wait) = self.reminders.next() {
+            // Without a timer the driver was told once, as the specification has it.
+            let _ = self.set_timer(*wait);
+        }
     }
 }
 

@@ -84,6 +84,21 @@ fn after_a_bad_chain_the_device_needs_a_reset_and_the_worker_stops() {
 }
 
 #[test]
+fn a_driver_is_told_of_a_failure_until_it_has_heard() {
+    let (device, _) = Echo::new();
+    let mut driver = Driver::new(device);
+    driver.start(0);
+    driver.submit(0, &[(0x10_1000, 5, WRITE), (0x10_0000, 5, 0)]);
+    driver.wait_fault();
+    // The driver takes the first two for something else, and acknowledges the third.
+    for _ in 0..2 {
+        assert!(driver.is_interrupted_within(crate::driver::PATIENCE));
+    }
+    assert_eq!(driver.interrupted(), 2);
+    assert!(!driver.is_interrupted_within(Duration::from_millis(1500)));
+}
+
+#[test]
 fn an_index_too_far_ahead_needs_a_reset() {
     let (device, _) = Echo::new();
     let mut driver = Driver::new(device);

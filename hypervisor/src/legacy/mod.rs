@@ -31,6 +31,8 @@ use hypercall_abi::layout::UART_PORT;
 use kvm_ioctls::VmFd;
 
 pub use ata::{Channel, SECTOR, Sectors};
+pub use clocks::{Pit, Rtc};
+pub use i8042::I8042;
 pub use ioapic::{IoApic, Message};
 pub use ne2000::{Ne2000, Sent};
 pub use uart::Uart;

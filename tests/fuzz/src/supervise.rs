@@ -60,6 +60,8 @@ pub fn run(target: &str, options: &Options, is_verbose: bool) -> io::Result<End>
     let program = std::env::current_exe()?;
     let mut child = Command::new(program)
         .args(arguments)
+        // glibc else keeps what was as large as the largest piece ever freed, which looks like a leak.
+        .env("MALLOC_MMAP_THRESHOLD_", "1048576")
         .stdin(Stdio::null())
         .spawn()?;
     let end = watch(&mut child, journal.as_file(), options.limit);

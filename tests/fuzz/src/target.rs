@@ -168,6 +168,13 @@ pub const TARGETS: &[Entry] = &[
         outcomes: legacy::IOAPIC_OUTCOMES,
         is_virtio: false,
     },
+    Entry {
+        name: "clocks",
+        about: "the timer, the clock and the keyboard controller: ports, and time that passes",
+        make: |_| Ok(Box::new(legacy::Clocks)),
+        outcomes: legacy::CLOCKS_OUTCOMES,
+        is_virtio: false,
+    },
 ];
 
 /// What goes wrong on purpose, for tests of the fuzzer itself. In no list.

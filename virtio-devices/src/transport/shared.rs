@@ -102,6 +102,16 @@ impl Shared {
         }
     }
 
+    /// Tell a driver again of a change of the configuration that it has not acknowledged; false when it has,
+    /// or is gone.
+    pub fn tell_again(&self) -> bool {
+        let is_unheard = self.is_live() && self.pending() & VIRTIO_MMIO_INT_CONFIG != 0;
+        if is_unheard {
+            self.interrupt(VIRTIO_MMIO_INT_CONFIG);
+        }
+        is_unheard
+    }
+
     /// Why the device needs a reset.
     pub fn reason(&self) -> Option<String> {
         self.fault().clone()

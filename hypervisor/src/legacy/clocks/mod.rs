@@ -15,8 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::lines::Lines;
 use super::thread::Thread;
-use pit::Pit;
-use rtc::Rtc;
+pub use pit::Pit;
+pub use rtc::Rtc;
 
 /// Nanoseconds between two interrupts of the timer, at least: what KVM's own has (`min_timer_period_us`).
 const LEAST: u64 = 200_000;

@@ -3,10 +3,12 @@
 //! panic, to ask more of the host than there is, to say what they must not, and to be of no use afterwards.
 
 mod ata;
+mod clocks;
 mod ioapic;
 mod ne2000;
 
 pub use ata::{Ata, OUTCOMES as ATA_OUTCOMES};
+pub use clocks::{Clocks, OUTCOMES as CLOCKS_OUTCOMES};
 pub use ioapic::{Apic, OUTCOMES as IOAPIC_OUTCOMES};
 pub use ne2000::{Card, OUTCOMES as NE2000_OUTCOMES};
 
