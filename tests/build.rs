@@ -9,7 +9,12 @@ fn main() -> Result<(), guest_build::BuildError> {
         &["pv-guest/pv-runtime", "pv-guest/src/arch"],
         "PARAVANE_TINY_GUESTS",
     )?;
-    build("foreign-kernel", "foreign", &[], "PARAVANE_FOREIGN_KERNEL")?;
+    build(
+        "foreign-kernel",
+        "foreign",
+        &["tests/guests/src"],
+        "PARAVANE_FOREIGN_KERNEL",
+    )?;
     build("case-runner", "cases", &[], "PARAVANE_CASE_RUNNER")
 }
 

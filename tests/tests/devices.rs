@@ -7,7 +7,7 @@ use hypercall_abi::Mode;
 use hypervisor::io::{Device, Disk, Engine};
 use hypervisor::{Config, HostError, Vm};
 use tempfile::NamedTempFile;
-use tests::{Ran, each_mode, kernel, need_kvm, run};
+use tests::{FOREIGN, Ran, TINY, each_mode, kernel, need_kvm, run};
 
 const SECTORS: u64 = 2048;
 
@@ -244,4 +244,70 @@ fn a_disk_that_cannot_be_had_is_refused_before_the_guest_starts() {
         ),
         "{error}"
     );
+}
+
+/// What a driver by hand offers that is wrong, in its order, and what the device makes of it.
+const HOSTILE: [(&str, &str); 22] = [
+    ("a chain that cycles", "the device needs a reset"),
+    (
+        "a next descriptor beyond the table",
+        "the device needs a reset",
+    ),
+    ("memory that there is not", "the device needs a reset"),
+    ("memory that ends in the buffer", "the device needs a reset"),
+    ("an address that overflows", "the device needs a reset"),
+    ("the local APIC as a buffer", "the device needs a reset"),
+    ("a header that is to be written", "an error"),
+    (
+        "what is read behind what is written",
+        "the device needs a reset",
+    ),
+    ("no place for the result", "the device needs a reset"),
+    (
+        "a table that is no multiple of a descriptor",
+        "the device needs a reset",
+    ),
+    ("an empty table", "the device needs a reset"),
+    ("a table in a table", "the device needs a reset"),
+    ("a head beyond the table", "the device needs a reset"),
+    ("an index too far ahead", "the device needs a reset"),
+    ("registers by other widths", "[0, 0, 0], status 3"),
+    ("features that are not offered", "status 3"),
+    ("a queue before its time", "ready 0"),
+    ("a misaligned table", "ready 0"),
+    ("and going on all the same", "the device needs a reset"),
+    ("a good request", "done"),
+    ("its first byte", "0x7"),
+    ("end 0 checks failed", ""),
+];
+
+#[test]
+fn a_hostile_driver_gets_a_verdict_each_time_and_the_disk_stays_as_it_is() {
+    each_mode(|mode| {
+        let content: Vec<u8> = (7..=7 + 0xff_u8.wrapping_sub(7))
+            .cycle()
+            .take(64 * 512)
+            .collect();
+        let file = NamedTempFile::new().expect("a file");
+        fs::write(file.path(), &content).expect("room");
+        let image = if mode == Mode::Pv { TINY } else { FOREIGN };
+        let mut config = Config::new(mode, image, "the driver by hand");
+        config.command_line = "queues".to_owned();
+        config.memory_bytes = 16 << 20;
+        config.devices = vec![Device::Disk(Disk::new(file.path()))];
+        let ran = run(config);
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+        let lines = ran.lines();
+        let said: Vec<_> = lines
+            .iter()
+            .map(|line| line.split_once(": ").unwrap_or((line, "")))
+            .collect();
+        let is_foreign = mode != Mode::Pv;
+        let wanted = HOSTILE
+            .iter()
+            .filter(|(what, _)| is_foreign || !what.starts_with("end"));
+        let wanted: Vec<_> = wanted.copied().collect();
+        assert!(said.ends_with(&wanted), "{mode:?}: {}", ran.output);
+        assert!(fs::read(file.path()).expect("the image") == content);
+    });
 }

@@ -8,7 +8,7 @@ use core::arch::x86_64::_rdtsc;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::paging::{self, NO_EXECUTE, SCRATCH, WRITE};
+use crate::paging::{self, NO_EXECUTE, SCRATCH, UNCACHED, WRITE};
 use crate::{own_events, println, x86};
 
 /// The channel's ports, and its pin.
@@ -25,7 +25,6 @@ const MASKED: u32 = 1 << 16;
 
 /// The I/O APIC, guest-physical.
 const IO_APIC: u64 = 0xfec0_0000;
-const UNCACHED: u64 = 0b11 << 3;
 
 /// How long an interrupt that must come is waited for, and one that must not, in ticks of the time-stamp
 /// counter.

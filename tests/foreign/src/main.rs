@@ -12,7 +12,7 @@
 //!
 //! A word `skip=NAME,NAME` of the command line leaves out checks and programs, where a platform is
 //! known not to be able to do them. The word `lines` at its start has the kernel try the I/O APIC
-//! (`lines`) instead of everything else.
+//! (`lines`) instead of everything else, and the word `queues` the queue of a virtio disk (`queues`).
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -38,6 +38,9 @@ mod paging;
 mod process;
 #[allow(unsafe_code)]
 mod programs;
+#[allow(unsafe_code)]
+#[path = "../../guests/src/queues.rs"]
+mod queues;
 mod scheduler;
 #[allow(unsafe_code)]
 mod segments;
@@ -80,8 +83,26 @@ extern "C" fn start(boot: *const BootInfo) -> ! {
         lines::run();
         finish();
     }
+    if memory::command_line(&boot).starts_with("queues") {
+        hostile_queues(&boot);
+        finish();
+    }
     checks::run(skipped);
     scheduler::run(skipped)
+}
+
+/// Drive the first device's queue badly, in memory above the frames that anybody has taken.
+fn hostile_queues(boot: &BootInfo) {
+    const MEMORY: u64 = 10 << 20;
+    let rights = paging::WRITE | paging::NO_EXECUTE | paging::UNCACHED;
+    paging::kernel().map(paging::SCRATCH, hypercall_abi::layout::DEVICES_PHYS, rights);
+    x86::invalidate(paging::SCRATCH);
+    queues::run(queues::Place {
+        registers: paging::SCRATCH,
+        memory: paging::DIRECT_MAP + MEMORY,
+        phys: MEMORY,
+        end: boot.memory[0].end(),
+    });
 }
 
 /// The names of the checks and programs to leave out.

@@ -17,7 +17,8 @@ pub const ACCESSED: u64 = 1 << 5;
 pub const DIRTY: u64 = 1 << 6;
 /// It may not be executed.
 pub const NO_EXECUTE: u64 = 1 << 63;
-const UNCACHED: u64 = 0b11 << 3;
+/// Page table entry: uncached, as registers have to be.
+pub const UNCACHED: u64 = 0b11 << 3;
 const LARGE: u64 = 1 << 7;
 /// The address in an entry.
 pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;

@@ -46,7 +46,7 @@ static IS_DIRECTED: AtomicBool = AtomicBool::new(false);
 
 /// See the module.
 pub fn lines(boot: &'static BootInfo, _: &str) {
-    map(boot.root);
+    map(boot.root, IO_APIC);
     if PAGE
         .set_event_entries(GuestVirt(pv_runtime::entries()))
         .is_err()
@@ -136,17 +136,18 @@ fn enable() {
     }
 }
 
-/// Map the I/O APIC's registers with a large page.
-fn map(root: u64) {
+/// Map registers at 2 MiB of guest-physical addresses with a large page; returns where they are.
+pub fn map(root: u64, phys: u64) -> u64 {
     let slot = |table: u64, level: u32| table + (REGISTERS >> (12 + 9 * level) & 511) * 8;
     let directory_table = read(slot(root, 3)) & !0xfff;
     for (at, entry) in [
-        (slot(FRAME, 1), IO_APIC | ENTRY),
+        (slot(FRAME, 1), phys | ENTRY),
         (slot(directory_table, 2), FRAME | 7),
     ] {
         // SAFETY: the boot tables and this frame are in the direct map; nothing was mapped there.
         unsafe { ptr::write_volatile((layout::DIRECT_MAP + at) as *mut u64, entry) };
     }
+    REGISTERS
 }
 
 fn read(at: u64) -> u64 {

@@ -9,6 +9,7 @@ mod calls;
 mod events;
 mod hello;
 mod lines;
+mod queues;
 mod ring;
 mod script;
 mod storm;
@@ -91,12 +92,24 @@ extern "C" fn paravane_start(boot: &'static BootInfo) -> ! {
         "calls" => calls::each_number,
         "script" => script::script,
         "lines" => lines::lines,
+        "queues" => hostile_queues,
         "abuse" => abuse::abuse,
         "vectors" => vectors::vectors,
         _ => exit(NO_SUCH_BEHAVIOUR),
     };
     behaviour(boot, argument);
     exit(0)
+}
+
+/// Drive the first device's queue badly (`queues`), in memory above what anybody uses.
+fn hostile_queues(boot: &'static BootInfo, _: &str) {
+    const MEMORY: u64 = 10 << 20;
+    queues::run(queues::Place {
+        registers: lines::map(boot.root, layout::DEVICES_PHYS),
+        memory: layout::DIRECT_MAP + MEMORY,
+        phys: MEMORY,
+        end: boot.memory[0].end(),
+    });
 }
 
 #[panic_handler]
