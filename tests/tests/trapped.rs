@@ -303,7 +303,9 @@ fn seconds(date: &str) -> u64 {
     let digits = |range: std::ops::Range<usize>| -> u64 { date[range].parse().expect("a number") };
     let (year, month, day) = (digits(0..4), digits(5..7), digits(8..10));
     // Days since 1970, by counting.
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let years = (1970..year).map(|year| 365 + u64::from(is_leap(year)));
     let lengths = [
         31,
