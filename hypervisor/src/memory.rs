@@ -1,6 +1,8 @@
-//! Guest memory: one anonymous mapping each for memory below and beyond the device hole, and one
-//! for each monitor, which is not part of what a guest may name in a call.
+//! Guest memory: one mapping each for memory below and beyond the device hole, and one for each monitor,
+//! which is not part of what a guest may name in a call. All are private and anonymous, but for the
+//! guest's own where another process serves one of its devices.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,11 +11,12 @@ use hypercall_abi::boot::Range;
 use hypercall_abi::{CallError, GuestMemory as _, GuestPhys, Mode, layout};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use virtio_devices::memory::{self as copying, OutOfRange};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
-    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    VolatileMemory as _,
+    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
+    GuestRegionMmap, VolatileMemory as _,
 };
 use zerocopy::IntoBytes;
 
@@ -48,13 +51,28 @@ impl virtio_devices::balloon::Pages for Spare {
 /// Give pages of one region back to the host: they read as zeros then.
 fn discard(memory: &GuestMemoryMmap, at: GuestAddress, len: usize) -> io::Result<()> {
     let slice = memory.get_slice(at, len).map_err(io::Error::other)?;
+    let region = memory.find_region(at);
+    let advice = match region.and_then(GuestMemoryRegion::file_offset) {
+        // Of pages that others may map, only their file can give them back.
+        Some(_) => libc::MADV_REMOVE,
+        None => libc::MADV_DONTNEED,
+    };
     let at = slice.ptr_guard_mut().as_ptr().cast();
-    // SAFETY: get_slice checked that the range is inside one mapping of ours, private and
-    // anonymous; what it held is what the caller wants gone.
-    match unsafe { libc::madvise(at, len, libc::MADV_DONTNEED) } {
+    // SAFETY: get_slice checked that the range is inside one mapping of ours, anonymous or of a file that
+    // is nothing but this memory; what it held is what the caller wants gone.
+    match unsafe { libc::madvise(at, len, advice) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Who can reach the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// This process.
+    Private,
+    /// This process, and those that it gives the memory's files to. The monitors' pages stay private.
+    Shared,
 }
 
 /// The memory of one virtual machine.
@@ -67,11 +85,19 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Map `bytes` of guest memory, and the pages of the monitors that a mode needs.
+    /// Map `bytes` of guest memory, private, and the pages of the monitors that a mode needs.
     ///
     /// # Errors
     /// [`HostError::MemorySize`] and [`HostError::Memory`].
     pub fn new(bytes: u64, mode: Mode) -> Result<Self, HostError> {
+        Self::with(bytes, mode, Sharing::Private)
+    }
+
+    /// As [`Memory::new`], private or shared.
+    ///
+    /// # Errors
+    /// As [`Memory::new`].
+    pub fn with(bytes: u64, mode: Mode, sharing: Sharing) -> Result<Self, HostError> {
         if !(MIN..=MAX).contains(&bytes) || !bytes.is_multiple_of(4096) {
             return Err(HostError::MemorySize { bytes });
         }
@@ -87,7 +113,7 @@ impl Memory {
         }
         let mut regions = Vec::new();
         for range in &ram {
-            regions.push(Arc::new(map(*range, range.len >= HUGE_PAGE)?));
+            regions.push(Arc::new(map(*range, range.len >= HUGE_PAGE, sharing)?));
         }
         let fail = |error| HostError::Memory {
             bytes,
@@ -95,7 +121,7 @@ impl Memory {
         };
         let dma = GuestMemoryMmap::from_arc_regions(regions.clone()).map_err(fail)?;
         for range in monitor::regions(mode) {
-            regions.push(Arc::new(map(*range, false)?));
+            regions.push(Arc::new(map(*range, false, Sharing::Private)?));
         }
         regions.sort_by_key(|region| region.start_addr());
         let all = GuestMemoryMmap::from_arc_regions(regions).map_err(fail)?;
@@ -305,17 +331,34 @@ fn set_slot(vm: &VmFd, slot: kvm_userspace_memory_region) -> Result<(), HostErro
     unsafe { vm.set_user_memory_region(slot) }.map_err(HostError::kvm("register guest memory"))
 }
 
+/// A file in memory of this size, for good: who has it may not shorten it, since that would end this process
+/// by a signal at its next access.
+fn file(len: u64) -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = memfd_create("paravane-guest", flags)?;
+    ftruncate(&file, len)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
 /// Map a range, with huge pages where the host has them.
 /// `is_huge`: the first touch of each 2 MiB may clear all of it.
-fn map(range: Range, is_huge: bool) -> Result<GuestRegionMmap, HostError> {
+fn map(range: Range, is_huge: bool, sharing: Sharing) -> Result<GuestRegionMmap, HostError> {
     let fail = |source| HostError::Memory {
         bytes: range.len,
         source,
     };
-    let flags = libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
-    let region = MmapRegionBuilder::new(range.len as usize)
-        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-        .with_mmap_flags(flags)
+    let builder = MmapRegionBuilder::new(range.len as usize)
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
+    let builder = match sharing {
+        Sharing::Private => {
+            builder.with_mmap_flags(libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE)
+        }
+        Sharing::Shared => builder
+            .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+            .with_file_offset(FileOffset::new(file(range.len).map_err(fail)?, 0)),
+    };
+    let region = builder
         .build()
         .map_err(|error| fail(io::Error::other(error)))?;
     if is_huge {

@@ -23,7 +23,7 @@ use crate::io::{BalloonHandle, Device, DeviceCounts, Io};
 use crate::legacy::{self, Legacy};
 use crate::loader::Symbols;
 use crate::machine::{Console, Input, Machine};
-use crate::memory::Memory;
+use crate::memory::{Memory, Sharing};
 use crate::monitor::gates::KvmKind;
 use crate::monitor::{self};
 use crate::patch::{PatchedSite, Policy};
@@ -188,7 +188,11 @@ impl Vm {
     pub fn new(config: Config, out: Box<dyn Write + Send>) -> Result<Self, HostError> {
         let kvm = open_kvm_at(&config.kvm_node)?;
         let fd = create_vm(&kvm).map_err(HostError::create("VM"))?;
-        let memory = Memory::new(config.memory_bytes, config.mode)?;
+        let sharing = match config.devices.iter().any(Device::is_served_elsewhere) {
+            true => Sharing::Shared,
+            false => Sharing::Private,
+        };
+        let memory = Memory::with(config.memory_bytes, config.mode, sharing)?;
         memory.register(&fd)?;
         split_irqchip(&fd)?;
         let mut vcpu = fd.create_vcpu(0).map_err(HostError::create("vCPU"))?;

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use virtio_bindings::{virtio_config, virtio_ring};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::chain::ChainError;
 use crate::queue::VirtQueue;
+use crate::vhost_user::VhostUserError;
 
 /// Feature bits that belong to no device type (virtio 1.2, 6: Reserved Feature Bits).
 pub mod feature {
@@ -57,6 +59,9 @@ pub enum DeviceError {
         /// The host's reason.
         source: std::io::Error,
     },
+    /// The process that serves the device does not.
+    #[error(transparent)]
+    VhostUser(#[from] VhostUserError),
 }
 
 /// What an activated device works with.
@@ -67,6 +72,8 @@ pub struct Activation {
     pub features: u64,
     /// Every queue of the device, in its order; one that the driver left out never has a request.
     pub queues: Vec<VirtQueue>,
+    /// A doorbell for each queue; only who [gives them away](Device::gives_doorbells_away) needs them.
+    pub doorbells: Vec<EventFd>,
 }
 
 /// Tells the driver that the configuration has changed; callable from any thread.
@@ -90,6 +97,12 @@ pub trait Device: Send {
     /// the request is taken. Where they may stay empty, as a network's, what was written counts.
     fn fills_buffers(&self) -> bool {
         true
+    }
+
+    /// Whether another process waits for the doorbells, once activated: the worker then hears none of
+    /// them, and nobody here reads them, which could wait for ever.
+    fn gives_doorbells_away(&self) -> bool {
+        false
     }
 
     /// Read device configuration space; bytes beyond its end read as zero.
@@ -172,5 +185,17 @@ pub trait DataPath: Send {
     /// As [`DataPath::notify`].
     fn drain(&mut self) -> Result<Served, DeviceError> {
         Ok(Served::default())
+    }
+
+    /// Use a queue no more, once nothing of it is in flight.
+    ///
+    /// # Errors
+    /// As [`DataPath::notify`].
+    fn disable(&mut self, queue: usize) -> Result<Served, DeviceError> {
+        let served = self.drain();
+        if let Some(queue) = self.queues().get_mut(queue) {
+            queue.disable();
+        }
+        served
     }
 }

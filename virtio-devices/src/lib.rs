@@ -20,6 +20,7 @@ pub mod rate;
 pub mod raw_io;
 pub mod rng;
 pub mod transport;
+pub mod vhost_user;
 pub mod vsock;
 pub mod worker;
 

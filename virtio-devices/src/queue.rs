@@ -113,6 +113,12 @@ impl VirtQueue {
         self.ring.ready()
     }
 
+    /// Where its parts are: descriptor table, available ring, used ring.
+    pub(crate) fn parts(&self) -> [GuestAddress; 3] {
+        let ring = &self.ring;
+        [ring.desc_table(), ring.avail_ring(), ring.used_ring()].map(GuestAddress)
+    }
+
     /// Use the queue no more.
     pub fn disable(&mut self) {
         self.ring.set_ready(false);

@@ -270,17 +270,14 @@ impl Run {
     }
 
     fn obey_one(&mut self, command: Command) -> bool {
-        self.step(None, |path| path.drain());
         match command {
             Command::Stop => {
+                self.step(None, |path| path.drain());
                 self.path = None;
                 true
             }
             Command::Disable(queue, done) => {
-                let queues = self.path.as_mut().map(|path| path.queues());
-                if let Some(queue) = queues.and_then(|queues| queues.get_mut(queue)) {
-                    queue.disable();
-                }
+                self.step(None, |path| path.disable(queue));
                 // The transport waits for it; it is never gone.
                 let _ = done.send(());
                 false

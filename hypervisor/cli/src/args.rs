@@ -94,7 +94,8 @@ Words of --disk: `ro`, the guest may not write; `direct`, past the host's page c
 `format=raw|qcow2` (by default qcow2 where the name ends so); `backing=FILE` for each file that an
 image is based on, which is never opened otherwise; `rate=10M` bytes and `iops=1000` requests a
 second at most; `snapshot`, so that writes are gone with the machine. A disk that is written is
-locked: a second virtual machine is refused.
+locked: a second virtual machine is refused. `vhost-user=SOCKET[,queues=N]` in place of a file is a
+disk that the program at that Unix socket serves.
 --net user: this process translates addresses, as QEMU's user network does; the guest gets 10.0.2.15
 by DHCP, and 10.0.2.2 is the host. Words: `hostfwd=tcp:127.0.0.1:8080-:80`, a port of the host that
 leads into the guest; `restrict`, the guest reaches nothing by itself. Of any --net:
@@ -142,7 +143,8 @@ pub struct Run {
     /// Attach a source of random numbers
     #[arg(long)]
     pub rng: bool,
-    /// Attach a network device, eth0 the first: user, tap=NAME or socket=PATH, and words (see below)
+    /// Attach a network device, eth0 the first: user, tap=NAME, socket=PATH or vhost-user=SOCKET, and
+    /// words (see below)
     #[arg(long = "net", value_name = "CARRIER[,WORD..]", value_parser = devices::net)]
     pub nets: Vec<Net>,
     /// Attach a virtio console, hvc0 the first: pty, stdio, file=PATH or socket=PATH

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use virtio_devices::balloon;
 use virtio_devices::blk::{Block, BlockBackend, DiskError, DiskOptions, FileDisk, ImageDisk};
 use virtio_devices::rng::Rng;
+use virtio_devices::vhost_user::VhostUser;
 
 use super::console::{Console, Kept};
-use super::net::Net;
+use super::net::{Net, NetCarrier};
 use crate::memory::{Memory, Spare};
 
 pub use virtio_devices::blk::{EngineKind as Engine, Format};
@@ -86,11 +87,18 @@ impl Opened {
     }
 }
 
+/// What does not go with a disk that another process serves.
+const SERVED_DISK: &str = "of a vhost-user disk, queues= alone is said here; give the rest to the program that \
+    serves it";
+
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// The file that has its sectors.
+    /// The file that has its sectors, or the Unix socket of the process that serves it.
     pub path: PathBuf,
+    /// Whether `path` is the socket of a process that serves the disk (vhost-user). All else about the
+    /// disk but its queues is that process' affair, and refused here.
+    pub vhost_user: bool,
     /// Whether the guest may not write.
     pub read_only: bool,
     /// Whether the host's page cache is passed by (O_DIRECT).
@@ -110,6 +118,15 @@ pub struct Disk {
 }
 
 impl Device {
+    /// Whether another process serves it, and has to reach the guest's memory.
+    pub(crate) fn is_served_elsewhere(&self) -> bool {
+        match self {
+            Self::Disk(disk) => disk.vhost_user,
+            Self::Net(net) => matches!(net.carrier, NetCarrier::VhostUser(_)),
+            _ => false,
+        }
+    }
+
     /// How much it may do in a time.
     pub(super) fn limits(&self) -> Limits {
         match self {
@@ -129,12 +146,16 @@ impl Device {
         memory: &Memory,
     ) -> Result<Opened, Box<dyn Error + Send + Sync>> {
         Ok(match self {
+            Self::Disk(disk) if disk.vhost_user => Opened::of(disk.dial()?),
             Self::Disk(disk) => {
                 let backend = disk.open()?;
                 Opened::of(Block::new(backend, &disk.id(), disk.queues))
             }
             Self::Rng => Opened::of(Rng),
-            Self::Net(net) => Opened::of(net.open(number)?),
+            Self::Net(net) => match &net.carrier {
+                NetCarrier::VhostUser(path) => Opened::of(net.dial(path, number)?),
+                _ => Opened::of(net.open(number)?),
+            },
             Self::Console(console) => {
                 let console = console.open()?;
                 Opened {
@@ -169,6 +190,7 @@ impl Disk {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            vhost_user: false,
             read_only: false,
             direct: false,
             engine: Engine::Auto,
@@ -178,6 +200,22 @@ impl Disk {
             snapshot: false,
             limits: Limits::default(),
         }
+    }
+
+    /// The device whose queues another process serves.
+    ///
+    /// # Errors
+    /// The process is not there, or the disk was asked for in a way that only that process could grant.
+    fn dial(&self) -> Result<VhostUser, Box<dyn Error + Send + Sync>> {
+        let plain = Self {
+            vhost_user: true,
+            queues: self.queues,
+            ..Self::new(&self.path)
+        };
+        if *self != plain {
+            return Err(SERVED_DISK.into());
+        }
+        Ok(VhostUser::disk(&self.path, self.queues)?)
     }
 
     /// What is behind the device.
@@ -217,6 +255,9 @@ impl Disk {
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Disk(disk) if disk.vhost_user => {
+                write!(f, "the disk at socket {}", disk.path.display())
+            }
             Self::Disk(disk) => write!(f, "the disk {}", disk.path.display()),
             Self::Rng => f.write_str("the source of random numbers"),
             Self::Net(net) => net.fmt(f),

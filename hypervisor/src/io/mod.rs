@@ -63,16 +63,20 @@ pub struct DeviceCounts {
     pub copied: u64,
     /// Time on a processor of the device's own thread, in nanoseconds.
     pub cpu_ns: u64,
+    /// Why it could last not go on without a reset, if it ever was so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 impl DeviceCounts {
-    fn of(name: &str, counts: Counts) -> Self {
+    fn of(name: &str, fault: Option<String>, counts: Counts) -> Self {
         Self {
             name: name.to_owned(),
             doorbells: counts.doorbells,
             interrupts: counts.interrupts,
             copied: counts.copied,
             cpu_ns: counts.cpu_ns,
+            fault,
         }
     }
 }
@@ -167,7 +171,8 @@ impl Io {
         let devices = self.devices.iter_mut();
         let counts = devices.map(|device| {
             device.transport.write(STATUS, &[0; 4]);
-            DeviceCounts::of(&device.name, device.transport.counts())
+            let fault = device.transport.last_fault();
+            DeviceCounts::of(&device.name, fault, device.transport.counts())
         });
         counts.collect()
     }

@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use virtio_devices::net::user::{UserNet, UserNetOptions};
 use virtio_devices::net::{Carrier, FrameSocket, NetOptions, Tap};
 use virtio_devices::rate::Limits;
+use virtio_devices::vhost_user::VhostUser;
 
 pub use virtio_devices::net::user::Forward;
 
@@ -37,6 +38,8 @@ pub enum NetCarrier {
     /// A Unix socket of type SOCK_SEQPACKET that somebody listens at: a message a frame, behind a
     /// `virtio_net_hdr` of 12 bytes.
     Socket(PathBuf),
+    /// The Unix socket of a process that serves the device's queues (vhost-user).
+    VhostUser(PathBuf),
     /// This process itself: address translation to the host's own sockets, without a privilege.
     User(UserNetwork),
 }
@@ -74,6 +77,26 @@ impl Net {
         Ok(virtio_devices::net::Net::new(self.carrier(mac)?, options))
     }
 
+    /// The device whose queues the process at a socket serves.
+    ///
+    /// # Errors
+    /// The process is not there, or limits were asked for, which only that process could keep to.
+    pub(super) fn dial(
+        &self,
+        path: &Path,
+        number: u8,
+    ) -> Result<VhostUser, Box<dyn Error + Send + Sync>> {
+        if self.limits.is_some() {
+            return Err(
+                "limits of a vhost-user network are the affair of the program that serves it; \
+                leave rate= and pps= out"
+                    .into(),
+            );
+        }
+        let mac = self.mac(number);
+        Ok(VhostUser::net(path, NetOptions { mac, mtu: self.mtu })?)
+    }
+
     /// What carries its frames, open, for a device with this address.
     ///
     /// # Errors
@@ -92,6 +115,9 @@ impl Net {
                 is_restricted: network.is_restricted,
                 ..UserNetOptions::new(mac)
             })?),
+            NetCarrier::VhostUser(_) => {
+                return Err("vhost-user serves virtio devices alone; use virtio (--io pv)".into());
+            }
             NetCarrier::Socket(path) => Arc::new(dial(path).map_err(|error| {
                 format!(
                     "{error}; a program must listen there, with a socket of type SOCK_SEQPACKET"
@@ -139,6 +165,9 @@ impl fmt::Display for Net {
         match &self.carrier {
             NetCarrier::Tap(name) => write!(f, "the network on tap {name}"),
             NetCarrier::User(_) => f.write_str("the network of this process"),
+            NetCarrier::VhostUser(path) => {
+                write!(f, "the network of vhost-user at {}", path.display())
+            }
             NetCarrier::Socket(path) => write!(f, "the network at socket {}", path.display()),
         }
     }

@@ -92,6 +92,7 @@ impl Device for Block {
             memory,
             features,
             queues,
+            ..
         } = activation;
         let limits = Limits {
             capacity: self.backend.capacity(),

@@ -53,6 +53,14 @@ impl NetOptions {
     pub fn new(mac: [u8; 6]) -> NetOptions {
         NetOptions { mac, mtu: MTU }
     }
+
+    /// Address, status (the link is up), pairs of queues, MTU (5.1.4).
+    pub(crate) fn config(&self) -> [u8; 12] {
+        let [a, b, c, d, e, f] = self.mac;
+        let [low, high] = self.mtu.to_le_bytes();
+        let up = net::VIRTIO_NET_S_LINK_UP as u8;
+        [a, b, c, d, e, f, up, 0, 1, 0, low, high]
+    }
 }
 
 /// A network device.
@@ -97,13 +105,8 @@ impl Device for Net {
         &QUEUE_SIZES
     }
 
-    /// Address, status (the link is up), pairs of queues, MTU (5.1.4).
     fn read_config(&self, offset: u64, into: &mut [u8]) {
-        let [a, b, c, d, e, f] = self.options.mac;
-        let [low, high] = self.options.mtu.to_le_bytes();
-        let up = net::VIRTIO_NET_S_LINK_UP as u8;
-        let config = [a, b, c, d, e, f, up, 0, 1, 0, low, high];
-        crate::memory::read_config(&config, offset, into);
+        crate::memory::read_config(&self.options.config(), offset, into);
     }
 
     fn activate(&mut self, activation: Activation) -> Result<Box<dyn DataPath>, DeviceError> {

@@ -153,6 +153,12 @@ impl MmioTransport {
         self.shared.reason()
     }
 
+    /// Why the device last needed a reset, since it was made.
+    #[must_use]
+    pub fn last_fault(&self) -> Option<String> {
+        self.shared.last_reason()
+    }
+
     /// What the device has done since it was made.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -357,17 +363,27 @@ impl MmioTransport {
             }
             Some(queue)
         });
-        let activation = Activation {
-            queues: queues.collect(),
-            memory: self.memory.clone(),
-            features: self.driver_features,
+        let queues = queues.collect();
+        // The doorbells that the worker hears; the others are for the device to give away.
+        let (heard, given) = match self.device.gives_doorbells_away() {
+            true => (&[][..], self.doorbells.as_slice()),
+            false => (self.doorbells.as_slice(), &[][..]),
         };
-        let started = self
-            .device
-            .activate(activation)
-            .map_err(|error| error.to_string());
+        let given = given.iter().map(EventFd::try_clone);
+        let given = given.collect::<std::io::Result<_>>();
+        let given = given.map_err(|error| format!("the host refused doorbells: {error}"));
+        let started = given.and_then(|doorbells| {
+            let activation = Activation {
+                queues,
+                memory: self.memory.clone(),
+                features: self.driver_features,
+                doorbells,
+            };
+            let path = self.device.activate(activation);
+            path.map_err(|error| error.to_string())
+        });
         let started = started.and_then(|path| {
-            Worker::start(path, &self.doorbells, Arc::clone(&self.shared))
+            Worker::start(path, heard, Arc::clone(&self.shared))
                 .map_err(|error| format!("the host refused a worker: {error}"))
         });
         match started {
@@ -392,7 +408,8 @@ impl MmioTransport {
         self.driver_features_select = 0;
         self.driver_features = 0;
         self.refused = None;
-        for doorbell in &self.doorbells {
+        let is_ours = !self.device.gives_doorbells_away();
+        for doorbell in self.doorbells.iter().filter(|_| is_ours) {
             // Rings for the driver before: an empty counter is an error, and no matter.
             let _ = doorbell.read();
         }

@@ -2,7 +2,7 @@
 //! Called by both. Never knows queues or devices.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use virtio_bindings::virtio_config::{VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_NEEDS_RESET};
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
@@ -19,6 +19,8 @@ pub(crate) struct Shared {
     generation: AtomicU32,
     /// Why the device needs a reset.
     fault: Mutex<Option<String>>,
+    /// Why it last needed one; resets do not change that.
+    last_fault: Mutex<Option<String>>,
     line: Arc<dyn Interrupt>,
     counts: [AtomicU64; 4],
 }
@@ -52,6 +54,7 @@ impl Shared {
             pending: AtomicU32::new(0),
             generation: AtomicU32::new(0),
             fault: Mutex::new(None),
+            last_fault: Mutex::new(None),
             line,
             counts: Default::default(),
         })
@@ -95,7 +98,8 @@ impl Shared {
 
     /// The device cannot go on; the first reason is kept. A driver that runs is told (2.1.2).
     pub fn needs_reset(&self, why: String) {
-        self.fault().get_or_insert(why);
+        let last = self.fault().get_or_insert(why).clone();
+        *whole(&self.last_fault) = Some(last);
         self.add_status(VIRTIO_CONFIG_S_NEEDS_RESET);
         if self.is_live() {
             self.interrupt(VIRTIO_MMIO_INT_CONFIG);
@@ -115,6 +119,11 @@ impl Shared {
     /// Why the device needs a reset.
     pub fn reason(&self) -> Option<String> {
         self.fault().clone()
+    }
+
+    /// Why the device last needed a reset, since it was made.
+    pub fn last_reason(&self) -> Option<String> {
+        whole(&self.last_fault).clone()
     }
 
     /// InterruptStatus.
@@ -158,8 +167,12 @@ impl Shared {
         }
     }
 
-    /// A poisoned lock holds a whole value all the same.
-    fn fault(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fault(&self) -> MutexGuard<'_, Option<String>> {
+        whole(&self.fault)
     }
+}
+
+/// A poisoned lock holds a whole value all the same.
+fn whole<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

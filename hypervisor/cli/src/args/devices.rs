@@ -31,7 +31,7 @@ impl Words {
     }
 }
 
-/// A disk: a file's name, and words.
+/// A disk: a file's name, or vhost-user=SOCKET, and words.
 pub fn disk(text: &str) -> Result<Disk, String> {
     const HELP: &str = "use ro, direct, snapshot, format=raw, format=qcow2, backing=FILE, \
         engine=auto, engine=io_uring, engine=threads, engine=sync, queues=1 to queues=8, rate=10M or iops=1000, such as \
@@ -40,6 +40,9 @@ pub fn disk(text: &str) -> Result<Disk, String> {
     let path = words.0.next().unwrap_or_default();
     if path.is_empty() {
         return Err("name the disk's file first, such as my.img,ro".to_owned());
+    }
+    if let Some(socket) = path.strip_prefix("vhost-user=") {
+        return served_disk(socket, words);
     }
     let mut disk = Disk::new(path);
     while let Some((key, value)) = words.next() {
@@ -67,9 +70,28 @@ pub fn disk(text: &str) -> Result<Disk, String> {
     Ok(disk)
 }
 
+/// A disk that the program at a socket serves: all but its queues is that program's affair.
+fn served_disk(socket: &str, mut words: Words) -> Result<Disk, String> {
+    const HELP: &str = "use queues=1 to queues=8; the rest is said to the program at the socket";
+    if socket.is_empty() {
+        return Err("name the socket, such as vhost-user=/run/disk.sock".to_owned());
+    }
+    let mut disk = Disk::new(socket);
+    disk.vhost_user = true;
+    while let Some((key, value)) = words.next() {
+        let count = value.as_deref().filter(|_| key == "queues");
+        match count.map(str::parse) {
+            Some(Ok(count @ 1..=MAX_QUEUES)) => disk.queues = count,
+            _ => return Err(no_word(&key, value, "a vhost-user disk", HELP)),
+        }
+    }
+    Ok(disk)
+}
+
 /// A network device: what carries its frames, and words.
 pub fn net(text: &str) -> Result<Net, String> {
-    const FIRST: &str = "say first what carries the frames: user, tap=NAME or socket=PATH";
+    const FIRST: &str =
+        "say first what carries the frames: user, tap=NAME, socket=PATH or vhost-user=SOCKET";
     const HELP: &str = "use mac=02:fc:00:00:00:01, mtu=1500, rate=10M or pps=1000; behind user also restrict, or \
         hostfwd=tcp:127.0.0.1:8080-:80";
     let mut words = Words::of(text);
@@ -77,6 +99,7 @@ pub fn net(text: &str) -> Result<Net, String> {
         Some((key, Some(value))) if !value.is_empty() => match key.as_str() {
             "tap" => NetCarrier::Tap(value),
             "socket" => NetCarrier::Socket(value.into()),
+            "vhost-user" => NetCarrier::VhostUser(value.into()),
             _ => return Err(FIRST.to_owned()),
         },
         Some((key, None)) if key == "user" => NetCarrier::User(UserNetwork::default()),
@@ -98,6 +121,11 @@ pub fn net(text: &str) -> Result<Net, String> {
                 }
                 _ => {}
             }
+        }
+        if matches!(net.carrier, NetCarrier::VhostUser(_)) && matches!(key.as_str(), "rate" | "pps")
+        {
+            const HELP: &str = "use mac= and mtu=; the rest is said to the program at the socket";
+            return Err(no_word(&key, value, "a vhost-user network", HELP));
         }
         match (key.as_str(), value.as_deref()) {
             ("rate", Some(text)) => net.limits.bytes_per_second = Some(rate(text)?),
@@ -223,6 +251,25 @@ mod tests {
             Some(100)
         );
         assert!(disk("a,rate=0").is_err_and(|error| error.contains("above 0")));
+        let served = disk("vhost-user=/run/a,,b,queues=2").expect("a disk");
+        assert!(served.vhost_user && served.queues == 2);
+        assert_eq!(served.path.to_str(), Some("/run/a,b"));
+        assert!(disk("vhost-user=").is_err_and(|error| error.contains("name the socket")));
+        for wrong in [
+            "ro",
+            "direct",
+            "format=raw",
+            "rate=1M",
+            "snapshot",
+            "queues=9",
+            "queues",
+        ] {
+            let served = disk(&format!("vhost-user=a,{wrong}"));
+            assert!(
+                served.is_err_and(|error| error.contains("said to the program")),
+                "{wrong}"
+            );
+        }
         assert_eq!(disk("a=b").expect("a disk").path.to_str(), Some("a=b"));
         assert!(disk(",ro").is_err_and(|error| error.contains("name the disk's file")));
         for wrong in [
@@ -250,6 +297,13 @@ mod tests {
             panic!("it is this process");
         };
         assert!(user.is_restricted && user.forwards.len() == 2);
+        let served = net("vhost-user=/run/n,mac=02:fc:00:00:00:7f,mtu=1400").expect("a device");
+        assert_eq!(served.carrier, NetCarrier::VhostUser("/run/n".into()));
+        assert_eq!(served.mtu, 1400);
+        for wrong in ["vhost-user=a,rate=1M", "vhost-user=a,pps=1"] {
+            assert!(net(wrong).is_err_and(|error| error.contains("said to the program")));
+        }
+        assert!(net("vhost-user=a,restrict").is_err());
         assert!(net("user,hostfwd=tcp:80").is_err() && net("tap=a,restrict").is_err());
         for wrong in ["", "tap", "tap=", "bridge=br0"] {
             assert!(

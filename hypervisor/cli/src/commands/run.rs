@@ -178,7 +178,7 @@ impl<'a> Report<'a> {
         let gates = self
             .gates
             .map_or(String::new(), |kind| format!(", gates for {}", kind.name()));
-        let head = format!(
+        let mut head = format!(
             "\n{} in mode {}{gates}; KVM: {}; {} build\nran {:.3} ms, {} exits; times are of this process, without the way to it\n\n",
             self.image,
             self.mode,
@@ -200,6 +200,9 @@ impl<'a> Report<'a> {
             }
             let name = format!("thread of {}", device.name);
             table.add_row([name, String::new(), format!("{cpu_us:.1}"), String::new()]);
+            if let Some(fault) = &device.fault {
+                head += &format!("{} needed a reset: {fault}\n\n", device.name);
+            }
         }
         let stats = [("exit", &self.stats.exits), ("call", &self.stats.calls)];
         for (kind, counts) in stats {

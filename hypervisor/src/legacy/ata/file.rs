@@ -36,6 +36,9 @@ impl FileSectors {
     /// [`FileError`], with the mend.
     pub fn open(disk: &Disk) -> Result<Self, FileError> {
         let what = match disk {
+            Disk {
+                vhost_user: true, ..
+            } => Some("vhost-user"),
             Disk { direct: true, .. } => Some("way past the host's page cache"),
             Disk {
                 engine: EngineKind::IoUring,
