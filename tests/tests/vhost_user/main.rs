@@ -1,7 +1,10 @@
-//! A disk that another process serves (vhost-user), in each mode. The other process is this test's own
-//! executable, run again as `back_end::serve_for_ever`.
+//! A disk and a network that another process serves (vhost-user), in each mode. The other process is this
+//! test's own executable, run again as `back_end::serve_for_ever` or `bridge::bridge_for_ever`.
 
 mod back_end;
+mod bridge;
+#[path = "../net/wire.rs"]
+mod wire;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
@@ -10,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use hypercall_abi::Mode;
-use hypervisor::io::{Device, Disk};
+use hypervisor::io::{Device, Disk, Net, NetCarrier};
 use hypervisor::{Config, Vm};
 use tests::{Output, Ran, each_mode, kernel, need_kvm, run};
 
@@ -29,14 +32,15 @@ impl BackEnd {
         let directory = tempfile::tempdir().expect("a directory");
         let file = std::fs::File::create(directory.path().join("disk")).expect("a file");
         file.set_len(SECTORS * 512).expect("room");
+        let place = directory.path().to_owned();
+        BackEnd::run("back_end::serve_for_ever", directory, &place)
+    }
+
+    /// Run one that works in a place.
+    fn run(name: &str, directory: tempfile::TempDir, place: &std::path::Path) -> BackEnd {
         let mut process = Command::new(std::env::current_exe().expect("this test"))
-            .args([
-                "--exact",
-                "back_end::serve_for_ever",
-                "--ignored",
-                "--nocapture",
-            ])
-            .env(back_end::DIRECTORY, directory.path())
+            .args(["--exact", name, "--ignored", "--nocapture"])
+            .env(back_end::DIRECTORY, place)
             .stdout(Stdio::piped())
             .spawn()
             .expect("this test runs");
@@ -232,7 +236,7 @@ fn what_only_the_back_end_can_grant_is_refused() {
 }
 
 #[test]
-fn a_balloon_gives_shared_pages_back() {
+fn a_disk_works_beside_a_balloon_that_takes_shared_pages() {
     each_mode(|mode| {
         let back_end = BackEnd::start();
         let script = "disk vda write 0 64 5; sleep 300; disk vda verify 0 64 5";
@@ -240,5 +244,27 @@ fn a_balloon_gives_shared_pages_back() {
         config.devices.push(Device::Balloon(16 << 20));
         let ran = run(config);
         assert_eq!(ran.status(), 0, "{}", ran.output);
+    });
+}
+
+#[test]
+fn a_network_of_another_process_carries_pings_and_streams() {
+    each_mode(|mode| {
+        let peer = wire::Peer::new();
+        let place = peer.path().parent().expect("a directory").to_owned();
+        let unused = tempfile::tempdir().expect("a directory");
+        let back_end = BackEnd::run("bridge::bridge_for_ever", unused, &place);
+        let script = "net static 10.0.2.15/24; ping 10.0.2.2 3; echo-client 10.0.2.2 7 hello; net";
+        let mut config = kernel(mode, script);
+        let carrier = NetCarrier::VhostUser(place.join("socket"));
+        config.devices = vec![Device::Rng, Device::Net(Net::new(carrier))];
+        let ran = run(config);
+        assert_eq!(ran.status(), 0, "{}", ran.output);
+        assert!(ran.output.contains("3 sent, 3 received"), "{}", ran.output);
+        assert!(ran.output.contains("02:"), "{}", ran.output);
+        let counts = ran.outcome.devices.get(1).expect("a network");
+        assert!(counts.interrupts > 0 && counts.copied == 0, "{counts:?}");
+        assert!(peer.frames() >= 5, "{}", peer.frames());
+        drop(back_end);
     });
 }
