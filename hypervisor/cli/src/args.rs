@@ -98,7 +98,8 @@ locked: a second virtual machine is refused. `vhost-user=SOCKET[,queues=N]` in p
 disk that the program at that Unix socket serves.
 --net user: this process translates addresses, as QEMU's user network does; the guest gets 10.0.2.15
 by DHCP, and 10.0.2.2 is the host. Words: `hostfwd=tcp:127.0.0.1:8080-:80`, a port of the host that
-leads into the guest; `restrict`, the guest reaches nothing by itself. Of any --net:
+leads into the guest; `restrict`, the guest reaches nothing by itself. Other carriers: `tap=NAME`,
+`socket=PATH`, `vhost-user=SOCKET`. Of any --net:
 `mac=02:fc:00:00:00:01`; `mtu=1500`, which the carrier must take; `rate=10M` bytes and `pps=1000`
 frames a second at most.
 A comma inside a name is written twice.";
@@ -143,8 +144,7 @@ pub struct Run {
     /// Attach a source of random numbers
     #[arg(long)]
     pub rng: bool,
-    /// Attach a network device, eth0 the first: user, tap=NAME, socket=PATH or vhost-user=SOCKET, and
-    /// words (see below)
+    /// Attach a network device, eth0 the first: user, tap=NAME or another carrier, and words (see below)
     #[arg(long = "net", value_name = "CARRIER[,WORD..]", value_parser = devices::net)]
     pub nets: Vec<Net>,
     /// Attach a virtio console, hvc0 the first: pty, stdio, file=PATH or socket=PATH
