@@ -18,7 +18,7 @@ use netstack::hash::{Fnv, WordFnv};
 use tests::{Ran, each_mode, kernel, need_kvm, run, run_with};
 
 use host::{TAP, in_namespace, set_up_tap};
-use wire::Peer;
+use wire::{NEAR, Peer};
 
 /// Gives the guest its address.
 const STATIC: &str = "net static 10.0.2.15/24 gw 10.0.2.2";
@@ -254,7 +254,7 @@ fn what_does_not_work_is_said() {
 #[test]
 fn a_network_over_a_socket_works_without_a_tap() {
     each_mode(|mode| {
-        let peer = Peer::new();
+        let peer = Peer::at(NEAR);
         let text = "0123456789".repeat(20);
         let script = format!("{STATIC}; ping 10.0.2.2 3; echo-client 10.0.2.2 7 {text}; net");
         let ran = on_socket(mode, &peer, &script);
@@ -278,8 +278,12 @@ fn registers(ran: &Ran) -> [u64; 2] {
 #[test]
 fn frames_cost_no_exit_for_registers() {
     each_mode(|mode| {
-        let few = on_socket(mode, &Peer::new(), &format!("{STATIC}; ping 10.0.2.2 1"));
-        let many = on_socket(mode, &Peer::new(), &format!("{STATIC}; ping 10.0.2.2 40"));
+        let few = on_socket(mode, &Peer::at(NEAR), &format!("{STATIC}; ping 10.0.2.2 1"));
+        let many = on_socket(
+            mode,
+            &Peer::at(NEAR),
+            &format!("{STATIC}; ping 10.0.2.2 40"),
+        );
         assert!(many.lines().contains(&"40 sent, 40 received"));
         // An interrupt for what a caller's poll has taken already has the driver look at the device's
         // reason for it: that is rare, and each is a read and a write.
@@ -303,7 +307,7 @@ fn a_guest_with_a_network_sleeps_while_nothing_comes() {
     for mode in [Mode::Hvm, Mode::Pv] {
         let exits = |ms: u32| {
             let script = format!("{STATIC}; echo-client 10.0.2.2 7 x; sleep {ms}");
-            let ran = on_socket(mode, &Peer::new(), &script);
+            let ran = on_socket(mode, &Peer::at(NEAR), &script);
             assert_eq!(ran.status(), 0, "{}", ran.output);
             ran.exits()
         };

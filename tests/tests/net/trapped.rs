@@ -13,7 +13,7 @@ use hypervisor::io::{Device, Net, NetCarrier};
 use tests::{Ran, each_mode, need_kvm, run, run_with};
 
 use super::host::{self, TAP, in_namespace, set_up_tap};
-use super::wire::Peer;
+use super::wire::{NEAR, Peer};
 use super::{GUEST, STATIC, assert_says, bytes, with, word_fnv};
 
 /// As many bytes as pass in a moment where each word is an exit.
@@ -34,7 +34,7 @@ fn on_socket(mode: Mode, peer: &Peer, script: &str) -> Ran {
 #[test]
 fn a_trapped_card_works_over_a_socket() {
     each_mode(|mode| {
-        let peer = Peer::new();
+        let peer = Peer::at(NEAR);
         let text = "0123456789".repeat(20);
         let script =
             format!("{STATIC}; ping 10.0.2.2 3; echo-client 10.0.2.2 7 {text}; net; lsdev");
@@ -140,7 +140,7 @@ fn a_flood_that_the_card_has_no_room_for_is_dropped_and_counted() {
 #[test]
 fn a_network_that_a_trapped_card_cannot_have_is_refused() {
     need_kvm!();
-    let peer = Peer::new();
+    let peer = Peer::at(NEAR);
     let refused = |devices: Vec<Device>| {
         let mut config = with(Mode::Pv, NetCarrier::Socket(peer.path()), "echo");
         config.devices = devices;

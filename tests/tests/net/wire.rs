@@ -24,6 +24,13 @@ const HEADER: usize = 12;
 /// How long the thread sleeps at most.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// The distance of a host that answers at once.
+#[allow(
+    dead_code,
+    reason = "one of the tests that share this module has none there"
+)]
+pub const NEAR: Duration = Duration::ZERO;
+
 /// A host that sends back what comes to port 7. It ends when this is dropped.
 pub struct Peer {
     is_over: Arc<AtomicBool>,
@@ -33,14 +40,15 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Listen at a socket; the first who connects is the guest.
-    pub fn new() -> Self {
+    /// Listen at a socket; the first who connects is the guest. `distance`: how long it waits before it looks at what
+    /// came.
+    pub fn at(distance: Duration) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let is_over = Arc::new(AtomicBool::new(false));
         let frames = Arc::new(AtomicU64::new(0));
         let listener = seqpacket(&directory.path().join("net"));
         let shared = (is_over.clone(), frames.clone());
-        let thread = thread::spawn(move || host(&listener, &shared.0, &shared.1));
+        let thread = thread::spawn(move || host(&listener, &shared.0, &shared.1, distance));
         Self {
             is_over,
             frames,
@@ -87,7 +95,7 @@ fn wait(socket: &OwnedFd) {
     let _ = poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&time));
 }
 
-fn host(listener: &OwnedFd, is_over: &AtomicBool, frames: &Arc<AtomicU64>) {
+fn host(listener: &OwnedFd, is_over: &AtomicBool, frames: &Arc<AtomicU64>, distance: Duration) {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = loop {
         wait(listener);
@@ -121,6 +129,7 @@ fn host(listener: &OwnedFd, is_over: &AtomicBool, frames: &Arc<AtomicU64>) {
         }
         if !is_busy {
             wait(&socket);
+            thread::sleep(distance);
         }
     }
 }
