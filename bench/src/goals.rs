@@ -220,7 +220,7 @@ pub fn goals(platform: Platform, rows: &[Row], extras: &[Extra]) -> Vec<Goal> {
 }
 
 /// What mode `patch` is to reach, in a report that has its column.
-fn of_patch(platform: Platform, rows: Rows<'_>) -> [Goal; 5] {
+fn of_patch(platform: Platform, rows: Rows<'_>) -> [Goal; 7] {
     let inlined = match platform {
         // Nothing here executes at CPL 0, so a few nanoseconds stand for it.
         Platform::KvmPvm => goal(
@@ -265,6 +265,20 @@ fn of_patch(platform: Platform, rows: Rows<'_>) -> [Goal; 5] {
             22,
             "patch: likewise, less shadow page tables, by pv",
             rows.between(life::PROMPT_LESS_TABLES, Mode::Patch, Mode::Pv),
+            1.3,
+            "x",
+        ),
+        goal(
+            25,
+            "patch: to the prompt, the code known from boots before, by pv",
+            rows.between(life::LEARNED_PROMPT, Mode::Patch, Mode::Pv),
+            2.0,
+            "x",
+        ),
+        goal(
+            26,
+            "patch: likewise, less shadow page tables, by pv",
+            rows.between(life::LEARNED_LESS_TABLES, Mode::Patch, Mode::Pv),
             1.3,
             "x",
         ),

@@ -5,14 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
-use hypervisor::FastTraps;
+use hypervisor::{FastTraps, Learned};
 
 use crate::columns::MODES;
 use crate::error::BenchError;
 use crate::floor::{self, KvmOn, Platform};
 use crate::goals::goals;
 use crate::host::HostInfo;
-use crate::life::{self, Program};
+use crate::life::{self, Phases, Program};
 use crate::micro::{self, Line, MicroRow, Outcome, Yardstick};
 use crate::options::{Effort, Options};
 use crate::progress::Progress;
@@ -22,6 +22,9 @@ use crate::watch::Watch;
 
 /// What the host's kernel still does for a machine that was closed, it has done by then.
 const PAUSE: Duration = Duration::from_millis(3);
+
+/// Boots that learn before one is measured: a site is patched once it has trapped three times, in whichever boots.
+const LESSONS: u32 = 4;
 
 /// Measure, and tell `progress` what is measured next.
 ///
@@ -39,6 +42,7 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Report, Ben
         platform: host.platform,
         ns_per_cycle: host.ns_per_cycle(),
         watch: Watch::start().map_err(BenchError::Thread)?,
+        learned: HashMap::new(),
         pools: HashMap::new(),
         extras: Vec::new(),
     };
@@ -127,6 +131,8 @@ struct Run<'a> {
     platform: Platform,
     ns_per_cycle: f64,
     watch: Watch,
+    /// What the boots of a mode have learned.
+    learned: HashMap<Mode, Learned>,
     pools: HashMap<(Source, &'static str), Pool>,
     extras: Vec<Extra>,
 }
@@ -175,7 +181,9 @@ impl Run<'_> {
                 }
             }
         }
-        if self.options.wants(life::PROMPT_LESS_TABLES) && !wanted.contains(&EXIT_OF_A_FAULT) {
+        let less_tables = [life::PROMPT_LESS_TABLES, life::LEARNED_LESS_TABLES];
+        let wants_exit = less_tables.iter().any(|name| self.options.wants(name));
+        if wants_exit && !wanted.contains(&EXIT_OF_A_FAULT) {
             wanted.push(EXIT_OF_A_FAULT);
         }
         wanted
@@ -277,6 +285,8 @@ impl Run<'_> {
             life::FIRST_BYTE,
             life::SHELL_PROMPT,
             life::PROMPT_LESS_TABLES,
+            life::LEARNED_PROMPT,
+            life::LEARNED_LESS_TABLES,
             life::BUSY_BOOT,
             life::DECODE,
             life::VM_TEARDOWN,
@@ -314,33 +324,27 @@ impl Run<'_> {
     }
 
     fn life(&mut self, mode: Mode, is_counted: bool) -> Result<(), BenchError> {
-        let phases = life::phases(mode, &self.watch)?;
+        let phases = life::phases(mode, None, &self.watch)?;
+        let again = self.learned_life(mode, is_counted)?;
         let first_instruction = life::first_instruction(mode, &self.watch)?;
         let wants_busy = [life::BUSY_BOOT, life::DECODE].map(|row| self.options.wants(row));
         let busy = match wants_busy.contains(&true) {
             true => Some(life::busy(mode, &self.watch)?),
             false => None,
         };
-        let exit = match self.cell(Source::Floor, EXIT_OF_A_FAULT.name()) {
-            Cell::Measured(figure) => Some(figure.ns.p10),
-            _ => None,
-        };
         if is_counted {
             let source = Source::Guest(mode);
             self.add_time(source, life::VM_CREATE, phases.create);
             self.add_time(source, life::FIRST_INSTRUCTION, first_instruction);
             self.add_time(source, life::FIRST_BYTE, phases.first_byte);
-            self.add_time(source, life::SHELL_PROMPT, phases.prompt);
             self.add_time(source, life::VM_TEARDOWN, phases.teardown);
-            self.pool(source, life::SHELL_PROMPT)
-                .add_exits(phases.exits as f64, 1.0);
-            if let Some(exit) = exit {
-                let tables = phases.for_tables;
-                let tables = tables.total_ns as f64 + tables.count as f64 * exit;
-                let rest = phases
-                    .prompt
-                    .saturating_sub(Duration::from_nanos(tables as u64));
-                self.add_time(source, life::PROMPT_LESS_TABLES, rest);
+            self.add_prompt(mode, [life::SHELL_PROMPT, life::PROMPT_LESS_TABLES], phases);
+            if let Some(again) = again {
+                self.add_prompt(
+                    mode,
+                    [life::LEARNED_PROMPT, life::LEARNED_LESS_TABLES],
+                    again,
+                );
             }
             if let Some(busy) = busy {
                 self.add_time(source, life::BUSY_BOOT, busy.took);
@@ -353,6 +357,36 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Boot a kernel whose code is known from boots before; in modes that know nothing of it, boot it as ever.
+    fn learned_life(&mut self, mode: Mode, is_counted: bool) -> Result<Option<Phases>, BenchError> {
+        let rows = [life::LEARNED_PROMPT, life::LEARNED_LESS_TABLES];
+        if !rows.iter().any(|name| self.options.wants(name)) {
+            return Ok(None);
+        }
+        let learned = self.learned.entry(mode).or_default();
+        if !is_counted {
+            for _ in 0..LESSONS {
+                life::phases(mode, Some(learned), &self.watch)?;
+            }
+        }
+        life::phases(mode, Some(learned), &self.watch).map(Some)
+    }
+
+    /// Add a boot to the rows of its whole time and of that less what page tables took.
+    fn add_prompt(&mut self, mode: Mode, [whole, less_tables]: [&'static str; 2], phases: Phases) {
+        let source = Source::Guest(mode);
+        self.add_time(source, whole, phases.prompt);
+        self.pool(source, whole).add_exits(phases.exits as f64, 1.0);
+        if let Cell::Measured(exit) = self.cell(Source::Floor, EXIT_OF_A_FAULT.name()) {
+            let tables = phases.for_tables;
+            let tables = tables.total_ns as f64 + tables.count as f64 * exit.ns.p10;
+            let rest = phases
+                .prompt
+                .saturating_sub(Duration::from_nanos(tables as u64));
+            self.add_time(source, less_tables, rest);
+        }
     }
 
     fn processes(&mut self) -> Result<(), BenchError> {

@@ -8,6 +8,7 @@ use hypercall_abi::{Mode, layout};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::config::Config;
+use crate::deprivileged::Text;
 use crate::error::HostError;
 use crate::loader::{self, ImageError, Plan, Segment};
 use crate::memory::Memory;
@@ -34,8 +35,10 @@ pub struct Start {
     pub entry: u64,
     /// The boot page tables' root.
     pub root: u64,
-    /// Guest-physical ranges of frames with the image's code, where nobody may write.
-    pub text: Vec<std::ops::Range<u64>>,
+    /// The image's code, where nobody may write.
+    pub text: Vec<Text>,
+    /// Guest-physical, all of the image.
+    pub image: std::ops::Range<u64>,
 }
 
 /// Facts of this virtual machine that the guest learns.
@@ -129,12 +132,16 @@ pub fn load(
     let is_text = |segment: &&Segment| segment.flags.execute && !segment.flags.write;
     let text = plan.segments.iter().filter(is_text).map(|segment| {
         let range = segment.phys_range();
-        range.start & !0xfff..range.end
+        Text {
+            frames: range.start & !0xfff..range.end,
+            linear: segment.virt & !0xfff,
+        }
     });
     Ok(Start {
         entry: plan.entry,
         root,
         text: text.collect(),
+        image: kernel,
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use hypercall_abi::Mode;
 
+use crate::deprivileged::Learned;
 use crate::io::{Device, Wiring};
 use crate::monitor::gates::KvmKind;
 use crate::patch::Policy;
@@ -74,6 +75,9 @@ pub struct Config {
     pub timing: bool,
     /// In mode `patch`: when sites are patched.
     pub patch: Policy,
+    /// In modes `trap` and `patch`: where to keep what is learned of the image's code, and what was learned by
+    /// machines before. `None`: each machine begins anew.
+    pub learned: Option<Learned>,
     /// In mode `trap`: whether the monitor handles the hottest traps by itself.
     pub fast_traps: FastTraps,
     /// The device node that gives access to KVM.
@@ -100,6 +104,7 @@ impl Config {
             interactive: false,
             timing: false,
             patch: Policy::default(),
+            learned: None,
             fast_traps: FastTraps::default(),
             kvm_node: crate::vm::NODE.into(),
         }

@@ -38,6 +38,7 @@ pub mod vm;
 
 pub use boot::read_note as image_note;
 pub use config::{Config, FastTraps, IoKind};
+pub use deprivileged::Learned;
 pub use error::{GuestFault, HostError};
 pub use io::Device;
 pub use stop::{Stop, StopReason};

@@ -188,6 +188,18 @@ impl Memory {
         self.ram.last().map_or(0, Range::end) / 4096
     }
 
+    /// Have the host back pages of one region now, which are about to be written: quicker than a fault for each. What
+    /// the host does not do (Linux does, since 5.14), the faults do.
+    pub(crate) fn populate(&self, at: u64, len: u64) {
+        let len = usize::try_from(len).unwrap_or(0);
+        let Ok(slice) = self.all.get_slice(GuestAddress(at), len) else {
+            return;
+        };
+        let at = slice.ptr_guard_mut().as_ptr().cast();
+        // SAFETY: get_slice checked that the range is inside one mapping of ours. Nothing that it holds changes.
+        let _ = unsafe { libc::madvise(at, len, libc::MADV_POPULATE_WRITE) };
+    }
+
     /// Write bytes anywhere in the machine, the monitor's pages included.
     pub(crate) fn put(&self, at: u64, bytes: &[u8]) -> Result<(), HostError> {
         self.all

@@ -31,6 +31,8 @@ pub struct Stats {
     pub exits: BTreeMap<&'static str, Count>,
     /// Calls that left the virtual machine, by name; batch entries included.
     pub calls: BTreeMap<&'static str, Count>,
+    /// Mode `patch`: instructions that would have trapped, and were emulated in the exit of one before them.
+    pub ahead: u64,
     /// Instructions that trapped, fetched and decoded; counted only where things are timed.
     pub decoded: Count,
 }

@@ -15,7 +15,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 
 use crate::boot::{self, Facts};
 use crate::config::{Config, IoKind};
-use crate::deprivileged::{self, Deprivileged};
+use crate::deprivileged::{self, Deprivileged, Learned};
 use crate::doctor;
 use crate::doors::call::CallDoor;
 use crate::error::HostError;
@@ -53,6 +53,7 @@ pub struct Vm {
     pub(crate) stop: Stop,
     pub(crate) call_done: Option<u64>,
     pub(crate) deprivileged: Option<Box<Deprivileged>>,
+    learned: Option<Learned>,
     pub(crate) last_exit: &'static str,
     pub(crate) image: Cow<'static, [u8]>,
     kind: Option<KvmKind>,
@@ -259,6 +260,8 @@ impl Vm {
                         patch: (config.mode == Mode::Patch)
                             .then(|| (config.patch, functions(config.patch, &config.image))),
                         text: start.text,
+                        image: start.image,
+                        learned: config.learned.as_ref().and_then(Learned::get),
                     },
                 )?;
                 root = guest.first_root(&memory)?;
@@ -299,6 +302,7 @@ impl Vm {
             stop: Stop::default(),
             call_done: (config.mode == Mode::Pv).then_some(installed.call_done),
             deprivileged: native,
+            learned: config.learned,
             last_exit: crate::stats::INTERRUPTED,
             image: config.image,
             kind,
@@ -368,6 +372,11 @@ impl Vm {
     /// Only as a vendor's handler does, see [`Vendors::on`].
     pub fn run(&mut self) -> Result<Outcome, HostError> {
         let end = self.run_loop()?;
+        if let (Some(learned), Some(guest)) = (&self.learned, &self.deprivileged)
+            && let Some(knowledge) = guest.knowledge()
+        {
+            learned.set(knowledge);
+        }
         let report = (!matches!(end, End::PowerOff(_))).then(|| self.report());
         if let Some(trace) = &mut self.door.trace {
             trace.event(format_args!("end {end:?}"));

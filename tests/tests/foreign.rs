@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use hypercall_abi::Mode;
 use hypervisor::doctor::{self, Host, Platform};
 use hypervisor::patch::Policy;
-use hypervisor::{Config, FastTraps, vm};
+use hypervisor::{Config, FastTraps, Learned, vm};
 use tests::{FOREIGN, Ran, image, need_kvm, run};
 
 /// A way to run it: a mode, in mode `patch` when instructions are replaced, and in mode `trap` whether the
@@ -68,7 +68,12 @@ fn expected<'a>(skipped: &[&str]) -> Vec<&'a str> {
 }
 
 /// Run an image of the kernel, without some checks and programs.
-fn run_without((mode, policy, fast): Way, image: Vec<u8>, skipped: &[&str]) -> Ran {
+fn run_without(way: Way, image: Vec<u8>, skipped: &[&str]) -> Ran {
+    run(foreign(way, image, skipped))
+}
+
+/// A machine with an image of the kernel, without some checks and programs.
+fn foreign((mode, policy, fast): Way, image: Vec<u8>, skipped: &[&str]) -> Config {
     let mut config = Config::new(mode, image, "the foreign kernel");
     config.memory_bytes = 16 << 20;
     config.patch = policy;
@@ -76,7 +81,7 @@ fn run_without((mode, policy, fast): Way, image: Vec<u8>, skipped: &[&str]) -> R
     if !skipped.is_empty() {
         config.command_line = format!("skip={}", skipped.join(","));
     }
-    run(config)
+    config
 }
 
 /// A run of the kernel without what this platform cannot do, which is named.
@@ -126,6 +131,28 @@ fn every_event_is_as_expected() {
         }
         assert_eq!(ran.status(), 0, "{}", ran.output);
     });
+}
+
+#[test]
+fn what_earlier_boots_learned_changes_no_event() {
+    need_kvm!();
+    for mode in [Mode::Trap, Mode::Patch] {
+        let skipped = skipped(mode);
+        let learned = Learned::default();
+        for boot in 0..3 {
+            let mut config = foreign(
+                (mode, Policy::default(), FastTraps::Off),
+                FOREIGN.to_vec(),
+                &skipped,
+            );
+            config.learned = Some(learned.clone());
+            let ran = run(config);
+            let got: Vec<&str> = ran.output.lines().collect();
+            if let Some(difference) = difference(&expected(&skipped), &got) {
+                panic!("{mode:?}, boot {boot}: {difference}\n{:?}", ran.outcome);
+            }
+        }
+    }
 }
 
 #[test]

@@ -74,6 +74,31 @@ fn exits(policy: Policy, count: u32, body: fn(&mut CodeAssembler) -> Assembled) 
 }
 
 #[test]
+fn instructions_that_would_trap_one_after_another_share_an_exit() {
+    need_kvm!();
+    let body: fn(&mut CodeAssembler) -> Assembled = |a| {
+        for _ in 0..8 {
+            a.mov(rax, cr0)?;
+        }
+        Ok(())
+    };
+    let alone = exits(Policy::Never, 64, body);
+    let together = exits(POLICIES[0], 64, body);
+    assert!(alone >= 8 * 64, "{alone}");
+    assert!((64..2 * 64).contains(&together), "{together}");
+}
+
+#[test]
+fn a_machine_that_is_off_does_nothing_more() {
+    expect(9, |a| {
+        a.mov(eax, 9)?;
+        end(a)?;
+        a.cli()?;
+        a.hlt()
+    });
+}
+
+#[test]
 fn each_replaced_instruction_makes_no_exit() {
     need_kvm!();
     let bodies: [fn(&mut CodeAssembler) -> Assembled; 4] = [

@@ -7,7 +7,7 @@ mod phases;
 mod process;
 
 pub use footprint::{measure as footprint, measure_with as footprint_with};
-pub use phases::{busy, first_instruction, phases};
+pub use phases::{Phases, busy, first_instruction, phases};
 pub use process::Program;
 
 /// A row.
@@ -31,6 +31,10 @@ pub const FIRST_BYTE: &str = "first_byte";
 pub const SHELL_PROMPT: &str = "shell_prompt";
 /// And likewise, less what is spent on shadow page tables.
 pub const PROMPT_LESS_TABLES: &str = "prompt_less_tables";
+/// What it takes to the prompt where earlier boots have learned the image's code.
+pub const LEARNED_PROMPT: &str = "learned_prompt";
+/// And likewise, less what is spent on shadow page tables.
+pub const LEARNED_LESS_TABLES: &str = "learned_less_tables";
 /// And, in a boot that has a lot to do, to power off.
 pub const BUSY_BOOT: &str = "busy_boot";
 /// What it takes there to fetch and decode an instruction that trapped.
@@ -70,6 +74,16 @@ pub const ROWS: &[LifeRow] = &[
     ),
     row(
         PROMPT_LESS_TABLES,
+        "the same, less shadow page tables and their exits",
+        None,
+    ),
+    row(
+        LEARNED_PROMPT,
+        "to the prompt, where the code is known from boots before",
+        None,
+    ),
+    row(
+        LEARNED_LESS_TABLES,
         "the same, less shadow page tables and their exits",
         None,
     ),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
 use hypervisor::stats::{Count, Stats};
-use hypervisor::{Config, End, Keyboard, Vm};
+use hypervisor::{Config, End, Keyboard, Learned, Vm};
 
 use super::entry::stop_at_entry;
 use crate::error::BenchError;
@@ -37,9 +37,10 @@ pub struct Phases {
     pub teardown: Duration,
 }
 
-/// Boot the kernel to its shell's prompt, and end it there.
-pub fn phases(mode: Mode, watch: &Watch) -> Result<Phases, BenchError> {
+/// Boot the kernel to its shell's prompt, and end it there. `learned`: what earlier boots have learned of its code.
+pub fn phases(mode: Mode, learned: Option<&Learned>, watch: &Watch) -> Result<Phases, BenchError> {
     let mut config = kernel(mode);
+    config.learned = learned.cloned();
     config.interactive = true;
     config.timing = true;
     let stamps = Stamps::default();
@@ -218,7 +219,7 @@ mod tests {
         crate::floor::keep_kvm_on();
         let watch = Watch::start().unwrap();
         for &mode in crate::MODES {
-            let life = phases(mode, &watch).unwrap();
+            let life = phases(mode, None, &watch).unwrap();
             assert!(
                 life.create < life.first_byte && life.first_byte < life.prompt,
                 "{life:?}"

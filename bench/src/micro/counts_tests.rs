@@ -120,11 +120,13 @@ fn in_trap(row: &str) -> Option<(u64, u64)> {
     }
 }
 
-/// Exits in patch, likewise: those of trap, without the instructions that are replaced.
+/// Exits in patch, likewise: those of trap, without the instructions that are replaced, or done in the exit of another.
 fn in_patch(row: &str) -> Option<(u64, u64)> {
     match row {
         "cli" | "sti" | "cli_sti" | "pushf" | "popf" => Some((0, 1)),
         "page_remap" => Some((2, 1)),
+        // Sixteen follow each other, and are done in one exit.
+        "invalidate_page" => Some((1, 16)),
         other => in_trap(other),
     }
 }

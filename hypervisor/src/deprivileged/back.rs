@@ -63,7 +63,9 @@ impl Vm {
     /// The root to run on, and what is to be changed before.
     fn root(&mut self, guest: &mut Deprivileged) -> Result<(u64, Edits), Stop> {
         for _ in 0..RESETS {
-            if let Ok(root) = guest.select(&self.memory)
+            let root = guest.select(&self.memory);
+            guest.fill_ahead(&self.memory)?;
+            if let Ok(root) = root
                 && let Ok(edits) = guest.shadow.take_edits()
             {
                 return Ok((root, edits));

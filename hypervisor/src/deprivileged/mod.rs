@@ -14,6 +14,7 @@ mod back;
 mod copies;
 mod frame;
 mod interrupts;
+mod learned;
 mod memory;
 mod page_fault;
 mod patching;
@@ -21,6 +22,7 @@ mod real;
 mod run;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use iced_x86::Instruction;
 use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
@@ -39,6 +41,7 @@ use crate::patch::{PatchedSite, Policy};
 use aside::Aside;
 use copies::Copies;
 use interrupts::Flag;
+pub use learned::{Knowledge, Learned, Text};
 use memory::{CodePage, GuestLinear, PoolWords, paging};
 use patching::Patching;
 
@@ -83,8 +86,14 @@ pub struct Deprivileged {
     flag: Flag,
     /// Mode `patch`.
     patching: Option<Patching>,
-    /// Frames of the image's code that have no copies yet.
+    /// The image's code.
+    image_text: Vec<Text>,
+    /// Frames of it that have no copies yet.
     text: Vec<Range<u64>>,
+    /// Guest-physical, all of the image.
+    image: Range<u64>,
+    /// What other machines learned of it.
+    learned: Option<Arc<Knowledge>>,
 }
 
 /// What the virtual machine knows when it makes one.
@@ -108,8 +117,12 @@ pub struct Start {
     pub fast_traps: bool,
     /// In mode `patch`: when sites are patched, and the addresses of the image's functions.
     pub patch: Option<(Policy, Vec<u64>)>,
-    /// Guest-physical ranges of frames with the image's code, where nobody may write.
-    pub text: Vec<Range<u64>>,
+    /// The image's code, where nobody may write.
+    pub text: Vec<Text>,
+    /// Guest-physical, all of the image.
+    pub image: Range<u64>,
+    /// What other machines learned of that code.
+    pub learned: Option<Arc<Knowledge>>,
 }
 
 impl Deprivileged {
@@ -162,7 +175,10 @@ impl Deprivileged {
             patching: start
                 .patch
                 .map(|(policy, functions)| Patching::new(policy, functions)),
-            text: start.text,
+            text: start.text.iter().map(|text| text.frames.clone()).collect(),
+            image_text: start.text,
+            image: start.image,
+            learned: start.learned,
         })
     }
 
@@ -175,6 +191,7 @@ impl Deprivileged {
         self.root = root.map_err(|Full| HostError::Missing {
             what: "room for shadow page tables",
         })?;
+        self.fill_ahead(memory)?;
         Ok(self.root)
     }
 

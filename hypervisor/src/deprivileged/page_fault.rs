@@ -50,6 +50,7 @@ impl Deprivileged {
             if access.write {
                 self.written(memory, frame);
             } else if memory.is_ram(frame) {
+                self.recall(memory)?;
                 if self.copy(memory, frame).is_err() {
                     return Ok(Outcome::Full);
                 }
@@ -89,12 +90,27 @@ impl Deprivileged {
         })
     }
 
+    /// Where a root leads to nothing yet, the kernel's next instruction would fault: fill what that needs ahead of it.
+    /// What is wrong with it, the fault says.
+    ///
+    /// # Errors
+    /// [`HostError`], when copies cannot be written.
+    pub(super) fn fill_ahead(&mut self, memory: &Memory) -> Result<(), HostError> {
+        if self.shadow.take_blank() && self.view() == View::Kernel {
+            self.page_fault(memory, self.regs.rip, PageFault::FETCH)?;
+        }
+        Ok(())
+    }
+
     /// Have a copy of a frame. Where it is of the image's code, have copies of all that code: it is
     /// followed and mapped at once then, and not page by page.
     ///
     /// # Errors
     /// [`Full`].
     pub(super) fn copy(&mut self, memory: &Memory, frame: u64) -> Result<(), Full> {
+        if self.copies.page_of(frame).is_some() {
+            return Ok(());
+        }
         let text = self.text.iter().position(|text| text.contains(&frame));
         let all = text.map(|index| self.text.swap_remove(index));
         let all = all.unwrap_or(frame..frame + 1);

@@ -27,7 +27,7 @@ const OFTEN: usize = 4;
 const CODE_ENTRY: u64 = 1 | 4;
 
 /// The patches of a guest, and where it is in them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Patching {
     policy: Policy,
     area: Area,
@@ -42,6 +42,8 @@ pub struct Patching {
     arrivals: HashMap<u64, usize>,
     /// Sites that were found, and not looked at yet.
     found: Vec<u64>,
+    /// Traps of sites, and patches made and taken back.
+    news: u64,
 }
 
 impl Patching {
@@ -59,7 +61,44 @@ impl Patching {
             },
             arrivals: HashMap::new(),
             found: Vec::new(),
+            news: 0,
         }
+    }
+
+    /// How much was learned.
+    pub fn news(&self) -> u64 {
+        self.news
+    }
+
+    /// Forget all but what is in chosen frames.
+    pub fn keep(&mut self, is_chosen: impl Fn(u64) -> bool) {
+        self.live.remove(|patch| !is_chosen(patch.frame));
+        self.executed_at.retain(|frame, _| is_chosen(*frame));
+        (self.news, self.found, self.ahead) = (0, Vec::new(), Vec::new());
+    }
+
+    /// Know what another machine's patching knew.
+    pub fn recall(&mut self, known: &Self) {
+        *self = Self {
+            policy: self.policy,
+            ..known.clone()
+        };
+    }
+
+    /// The pages of the area with code: linear and guest-physical address of each.
+    pub fn area_pages(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.area.pages()
+    }
+
+    /// Put a patch's code into the machine.
+    pub fn put_code(&self, memory: &Memory, patch: &Patch) -> Result<(), HostError> {
+        let (mut at, mut rest) = (patch.at, patch.code.as_slice());
+        while let (Some(phys), false) = (self.area.phys(at), rest.is_empty()) {
+            let (piece, behind) = rest.split_at(rest.len().min((PAGE - at % PAGE) as usize));
+            memory.put(phys, piece)?;
+            (at, rest) = (at + piece.len() as u64, behind);
+        }
+        Ok(())
     }
 
     /// All sites, and what became of them.
@@ -129,6 +168,7 @@ impl Deprivileged {
         let site = patching.sites.entry(at).or_insert(Site::new(kind));
         site.kind = kind;
         site.traps += 1;
+        patching.news += 1;
         let is_time = match patching.policy {
             // A refusal is asked for again, less and less often: more code is known by then.
             Policy::Adaptive { after } => {
@@ -185,6 +225,17 @@ impl Deprivileged {
             true => self.unpatch(memory, None, |_| true),
             false => Ok(()),
         }
+    }
+
+    /// Whether the kernel's next instruction is to be emulated if it would trap, though it has not trapped: where it
+    /// is not patched, in mode `patch`.
+    pub(super) fn may_go_ahead(&self) -> bool {
+        let is_moved = |patching: &Patching| patching.live.of(self.regs.rip).is_some();
+        let is_patchable = |patching: &&Patching| patching.policy != Policy::Never;
+        let patching = self.patching.as_ref().filter(is_patchable);
+        self.view() == View::Kernel
+            && !self.regs.has(flag::TF)
+            && patching.is_some_and(|patching| !is_moved(patching))
     }
 
     fn is_single_stepping(&self) -> bool {
@@ -316,15 +367,9 @@ impl Deprivileged {
         };
         for (linear, phys) in new {
             // It was never present, so KVM need not hear of it.
-            let entry = (phys | CODE_ENTRY).to_le_bytes();
-            memory.put(layout::patch_entry(linear), &entry)?;
+            memory.put(layout::patch_entry(linear), &entry_of(phys))?;
         }
-        let (mut at, mut rest) = (patch.at, patch.code.as_slice());
-        while let (Some(phys), false) = (patching.area.phys(at), rest.is_empty()) {
-            let (piece, behind) = rest.split_at(rest.len().min((PAGE - at % PAGE) as usize));
-            memory.put(phys, piece)?;
-            (at, rest) = (at + piece.len() as u64, behind);
-        }
+        patching.put_code(memory, &patch)?;
         let range = ((patch.start % PAGE) as usize, (patch.end - linear) as usize);
         let before = self.copies.original(frame, range.0, range.1);
         patch.before = before.unwrap_or_default().to_vec();
@@ -334,6 +379,7 @@ impl Deprivileged {
             site.state = State::Patched;
         }
         patching.live.add(patch);
+        patching.news += 1;
         if patching.executed_at.insert(frame, linear).is_none() {
             // Another linear page that shows the frame must not execute it any more.
             self.frame_changed(memory, frame);
@@ -358,6 +404,7 @@ impl Deprivileged {
                     site.is_barred |= why == Some(Refusal::Changed);
                 }
             }
+            patching.news += 1;
             let start = (patch.start % PAGE) as usize;
             let range = (start, start + (patch.end - patch.start) as usize);
             self.copies.unpatch(memory, patch.frame, range)?;
@@ -392,8 +439,8 @@ impl Deprivileged {
             return;
         };
         for patch in patching.live.remove(|patch| patch.frame == frame) {
-            for (at, _) in patch.sites {
-                if let Some(site) = patching.sites.get_mut(&at) {
+            for (at, _) in &patch.sites {
+                if let Some(site) = patching.sites.get_mut(at) {
                     site.state = State::Trapping(None);
                 }
             }
@@ -417,7 +464,7 @@ impl Deprivileged {
     }
 
     /// The frame that the kernel executes a linear address from.
-    fn frame_of(&self, memory: &Memory, at: u64) -> Option<u64> {
+    pub(super) fn frame_of(&self, memory: &Memory, at: u64) -> Option<u64> {
         let fetch = Access {
             execute: true,
             ..Access::default()
@@ -432,6 +479,11 @@ impl Deprivileged {
             .code(self.frame_of(memory, at)?, at & !(PAGE - 1))?;
         patch::Code::instruction(&code, (at % PAGE) as usize)
     }
+}
+
+/// The page table entry for a page of patched code.
+pub fn entry_of(phys: u64) -> [u8; 8] {
+    (phys | CODE_ENTRY).to_le_bytes()
 }
 
 /// In place of a linear page: a frame that is executed at several.

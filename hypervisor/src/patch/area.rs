@@ -16,7 +16,7 @@ const TRAP: u8 = 0xf4;
 const STEP: u64 = 16;
 
 /// The pages, and what of them is taken.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Area {
     /// By page of `layout::PATCHES`: which page of the monitor's it shows, and a flag for each byte.
     pages: Vec<Option<Page>>,
@@ -26,7 +26,7 @@ pub struct Area {
     next: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Page {
     phys: u64,
     taken: Box<[bool; 4096]>,
@@ -105,6 +105,13 @@ impl Area {
     /// Where the next code goes, mostly.
     pub fn next(&self) -> u64 {
         self.next.max(patch_linear(PATCH_FIRST))
+    }
+
+    /// The pages with code: linear and guest-physical address of each.
+    pub fn pages(&self) -> impl Iterator<Item = (u64, u64)> {
+        let phys = |number| self.page(number).map(|page: &Page| page.phys);
+        let known = self.known.iter();
+        known.filter_map(move |number| Some((patch_linear(*number), phys(*number)?)))
     }
 
     /// Give all room back. The pages stay where they are.

@@ -1,6 +1,7 @@
 //! The patches there are: from the guest's addresses to the area's, and back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::Kind;
 
@@ -64,10 +65,10 @@ impl Patch {
 }
 
 /// The patches of a virtual machine.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Live {
     /// By the linear address in the area.
-    by_area: BTreeMap<u64, Patch>,
+    by_area: BTreeMap<u64, Arc<Patch>>,
     /// The area's address, by each moved instruction's linear address.
     by_rip: HashMap<u64, u64>,
 }
@@ -80,19 +81,19 @@ impl Live {
                 self.by_rip.entry(step.rip).or_insert(patch.at);
             }
         }
-        self.by_area.insert(patch.at, patch);
+        self.by_area.insert(patch.at, Arc::new(patch));
     }
 
     /// All of them, by their place in the area.
     pub fn iter(&self) -> impl Iterator<Item = &Patch> {
-        self.by_area.values()
+        self.by_area.values().map(Arc::as_ref)
     }
 
     /// Take patches out.
-    pub fn remove(&mut self, which: impl Fn(&Patch) -> bool) -> Vec<Patch> {
+    pub fn remove(&mut self, which: impl Fn(&Patch) -> bool) -> Vec<Arc<Patch>> {
         let chosen = self.by_area.iter().filter(|(_, patch)| which(patch));
         let chosen: Vec<u64> = chosen.map(|(at, _)| *at).collect();
-        let taken: Vec<Patch> = chosen
+        let taken: Vec<Arc<Patch>> = chosen
             .iter()
             .filter_map(|at| self.by_area.remove(at))
             .collect();
@@ -104,7 +105,7 @@ impl Live {
 
     /// The patch that has moved the instruction at a linear address.
     pub fn of(&self, rip: u64) -> Option<&Patch> {
-        self.by_area.get(self.by_rip.get(&rip)?)
+        self.by_area.get(self.by_rip.get(&rip)?).map(Arc::as_ref)
     }
 
     /// Where to go on for a guest that is at `rip`, in the middle of the moved range.

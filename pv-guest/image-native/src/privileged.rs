@@ -1,7 +1,7 @@
 //! Each privileged or sensitive instruction alone, in a loop, for the benchmark. Called by the hooks.
 //!
 //! Each loop leaves the processor as it was: what it writes is what was there. A loop is assembly as a whole,
-//! so that no other instruction is in it: where CPL 0 is interpreted each would count.
+//! so that no instruction is in it but a NOP behind each: where CPL 0 is interpreted each would count.
 
 use core::arch::asm;
 
@@ -19,18 +19,18 @@ const SCRATCH: u16 = UART_PORT + 7;
 /// RFLAGS with nothing set but the bit that always is: interrupts off.
 const FLAGS: u64 = 2;
 
-/// A NOP of five bytes. An instruction of one byte has other instructions around it wherever it is used, and
-/// whoever replaces it by a jump needs their room.
+/// A NOP of five bytes. These instructions have others around them wherever they are used: whoever replaces one of a
+/// byte by a jump needs their room, and whoever emulates several in a row at once is not to be measured by that.
 macro_rules! long_nop {
     () => {
         ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00"
     };
 }
 
-/// Sixteen times the instructions, in each of `turns` turns, and then what ends a turn.
+/// Sixteen times the instructions, a NOP behind each, in each of `turns` turns, and then what ends a turn.
 macro_rules! repeat {
     ($turns:ident, $($line:expr),+; $($operand:tt)*) => {
-        repeat!(@ $turns, [], [$($line),+], []; $($operand)*)
+        repeat!(@ $turns, [], [$($line, long_nop!()),+], []; $($operand)*)
     };
     (@ $turns:ident, [$($before:expr),*], [$($line:expr),+], [$($after:expr),*]; $($operand:tt)*) => {
         asm!(
@@ -80,11 +80,9 @@ pub fn execute(which: Privileged, operand: u64, turns: u64) {
     // of this. The images are built without a red zone.
     unsafe {
         match which {
-            Privileged::Cli => repeat!(turns, "cli", long_nop!(); options(nostack)),
-            Privileged::Sti => repeat!(turns, "sti", long_nop!(); options(nostack)),
-            Privileged::CliSti => {
-                repeat!(turns, "cli", long_nop!(), "sti", long_nop!(); options(nostack))
-            }
+            Privileged::Cli => repeat!(turns, "cli"; options(nostack)),
+            Privileged::Sti => repeat!(turns, "sti"; options(nostack)),
+            Privileged::CliSti => repeat!(turns, "cli", "sti"; options(nostack)),
             Privileged::PushFlags => {
                 repeat!(@ turns, [], ["pushfq", long_nop!()], ["lea rsp, [rsp + 8 * 16]"];)
             }
@@ -125,7 +123,7 @@ pub fn execute(which: Privileged, operand: u64, turns: u64) {
                 // RBX is the compiler's own.
                 let rbx: u64;
                 asm!("mov {}, rbx", out(reg) rbx);
-                repeat!(@ turns, [], ["xor eax, eax", "cpuid"], ["mov rbx, {rbx}"];
+                repeat!(@ turns, [], ["xor eax, eax", "cpuid", long_nop!()], ["mov rbx, {rbx}"];
                     rbx = in(reg) rbx, out("eax") _, out("ecx") _, out("edx") _)
             }
             Privileged::PortIn => {

@@ -458,7 +458,7 @@ impl Drop for Pages {
     }
 }
 
-/// Bytes from a page to the next: more than any hypervisor fills ahead, and 8 of them use one page table.
+/// Bytes from a page to the next: 8 of them use one page table.
 const APART: u64 = 64 * PAGE_SIZE;
 const NO_ENTRY: Missing = Missing::Failed("a page has no entry");
 
@@ -482,8 +482,8 @@ fn table_write(meter: &mut Meter) -> Result<(), Missing> {
 /// How many pages `hidden_fault` touches behind one load of the root.
 const TOUCHED: u64 = 64;
 
-/// An access that the kernel's tables allow, and that is the first since they changed. Where the processor walks
-/// other tables than the kernel's, those have nothing there yet.
+/// An access that the kernel's tables allow, and that is the first ever: no entry says that it was accessed, so nobody
+/// fills it ahead. Where the processor walks other tables than the kernel's, those have nothing there yet.
 fn hidden_fault(meter: &mut Meter) -> Result<(), Missing> {
     let pages = Pages::map(TOUCHED)?;
     let mut entries = [const { None }; TOUCHED as usize];

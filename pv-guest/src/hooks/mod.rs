@@ -140,7 +140,7 @@ pub enum NullCall {
 /// An instruction that only CPL 0 may execute, or that CPL 3 executes with another result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privileged {
-    /// CLI; behind this and the next four is a long NOP, since they have one byte alone.
+    /// CLI. Behind this, and behind each of the others, is a long NOP.
     Cli,
     /// STI, with interrupts on but for the first time.
     Sti,

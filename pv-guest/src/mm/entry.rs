@@ -33,10 +33,10 @@ impl Entry {
         self.0.store(rights | frame.start().0, Ordering::Relaxed);
     }
 
-    /// Let an access to the page fault, or lead to its frame again.
+    /// Let an access to the page fault, or lead to its frame again. It counts as not accessed yet.
     #[inline(always)]
     pub fn set_present(&self, is_present: bool) {
-        let bits = self.0.load(Ordering::Relaxed) & !Flags::PRESENT.bits();
+        let bits = self.0.load(Ordering::Relaxed) & !(Flags::PRESENT | Flags::ACCESSED).bits();
         let present = Flags::PRESENT.bits() * u64::from(is_present);
         self.0.store(bits | present, Ordering::Relaxed);
     }

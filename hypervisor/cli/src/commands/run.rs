@@ -208,6 +208,11 @@ impl<'a> Report<'a> {
         for (kind, counts) in stats {
             add_counts(&mut table, kind, counts);
         }
+        if self.stats.ahead > 0 {
+            let count = self.stats.ahead.to_string();
+            let name = "done in the exit of another".to_owned();
+            table.add_row([name, count, String::new(), String::new()]);
+        }
         output::align_right(&mut table, 1..4);
         head + &output::lines(&mut table)
     }

@@ -36,18 +36,20 @@ const LOOK: usize = ENOUGH * LONGEST;
 const AT_ONCE: usize = 1 << 14;
 
 /// The copies of a virtual machine.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Copies {
     by_frame: FxHashMap<u64, Copy>,
     free: Vec<u64>,
     used: u64,
+    /// How many of them the host has backed with memory.
+    backed: u64,
     /// Data that code names by address, by frame: ranges of offsets.
-    named: FxHashMap<u64, Vec<(usize, usize)>>,
+    named: Arc<FxHashMap<u64, Vec<(usize, usize)>>>,
     /// Ends of instructions that begin in another frame, by the frame of the end.
     ends: FxHashMap<u64, End>,
     counts: Counts,
     /// Where known branches lead to, and how many: offsets, by frame.
-    targets: FxHashMap<u64, FxHashMap<usize, usize>>,
+    targets: Arc<FxHashMap<u64, FxHashMap<usize, usize>>>,
     /// Sites of instructions that can be replaced, found and not asked for yet: linear addresses.
     sites: Vec<u64>,
     /// Places in moved ranges that turned out to be code or data of their own: frame, and offset.
@@ -57,7 +59,7 @@ pub struct Copies {
 }
 
 /// The end of an instruction that begins at the end of another page.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct End {
     /// The frame that it begins in.
     begins_in: u64,
@@ -109,6 +111,47 @@ impl Copies {
         copy.is_some_and(|copy| copy.starts_at(offset))
     }
 
+    /// These copies for another machine: of what is known, in chosen frames alone.
+    pub fn of_frames(&self, is_chosen: impl Fn(u64) -> bool) -> Self {
+        let chosen = |frame: &u64| is_chosen(*frame);
+        let known = self.by_frame.iter().filter(|(_, copy)| !copy.is_blank());
+        let known = known.map(|(frame, _)| *frame);
+        let mut frames: Vec<u64> = known.filter(chosen).collect();
+        frames.sort_unstable();
+        let pages = (COPIES..).step_by(PAGE as usize);
+        let copy_of = |frame, page| {
+            let mut copy = self.by_frame.get(&frame)?.clone();
+            (copy.page, copy.is_changed) = (page, true);
+            Some((frame, copy))
+        };
+        let used = frames.len() as u64;
+        let by_frame = frames.into_iter().zip(pages);
+        let ends = self.ends.iter();
+        let ends = ends.filter(|(frame, end)| chosen(frame) && chosen(&end.begins_in));
+        Self {
+            by_frame: by_frame
+                .filter_map(|(frame, page)| copy_of(frame, page))
+                .collect(),
+            used,
+            named: self.named.clone(),
+            ends: ends.map(|(frame, end)| (*frame, end.clone())).collect(),
+            targets: self.targets.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The frames that have copies, each with the guest's own bytes.
+    pub fn originals(&self) -> impl Iterator<Item = (u64, &[u8; 4096])> {
+        self.by_frame
+            .iter()
+            .map(|(frame, copy)| (*frame, &*copy.original))
+    }
+
+    /// The frames with data that code names by its address.
+    pub fn named_frames(&self) -> impl Iterator<Item = u64> {
+        self.named.keys().copied()
+    }
+
     /// Make the copy of a frame, and return its page.
     ///
     /// # Errors
@@ -146,8 +189,8 @@ impl Copies {
 
     /// Drop the copy of a frame that is about to change. True when there was one.
     pub fn forget(&mut self, frame: u64) -> bool {
-        self.named.remove(&frame);
-        self.targets.remove(&frame);
+        Arc::make_mut(&mut self.named).remove(&frame);
+        Arc::make_mut(&mut self.targets).remove(&frame);
         // An instruction that ends here was seen with bytes that are about to change: begin anew.
         if let Some(end) = self.ends.remove(&frame)
             && let Some(copy) = self.by_frame.get_mut(&end.begins_in)
@@ -210,7 +253,11 @@ impl Copies {
         left: &mut usize,
     ) -> Option<u64> {
         let (frame, offset) = split(translate(at)?);
-        let original = Arc::clone(&self.by_frame.get(&frame)?.original);
+        let copy = self.by_frame.get(&frame)?;
+        if copy.starts_at(offset) {
+            return None;
+        }
+        let original = Arc::clone(&copy.original);
         let mut decoder = Decoder::with_ip(64, original.as_slice(), at, DecoderOptions::NONE);
         decoder.set_position(offset).ok()?;
         loop {
@@ -360,7 +407,8 @@ impl Copies {
             true => PAGE as usize,
             false => offset + found.memory_size().size().max(1),
         };
-        self.named.entry(frame).or_default().push((offset, end));
+        let named = Arc::make_mut(&mut self.named);
+        named.entry(frame).or_default().push((offset, end));
         let copy = self.by_frame.get_mut(&frame)?;
         if !copy.show(offset, end) {
             self.conflict(frame, offset);
@@ -406,7 +454,8 @@ impl Copies {
 
     /// Note that an instruction is branched to.
     pub fn add_branches(&mut self, frame: u64, offset: usize, count: usize) {
-        let targets = self.targets.entry(frame).or_default();
+        let targets = Arc::make_mut(&mut self.targets);
+        let targets = targets.entry(frame).or_default();
         *targets.entry(offset).or_default() += count;
     }
 
@@ -472,10 +521,24 @@ impl Copies {
         self.conflicts.push((frame, offset));
     }
 
-    fn write_back(&mut self, memory: &Memory) -> Result<(), HostError> {
+    /// Have the host back the pages that are new, at once: it is quicker than page by page.
+    fn populate(&mut self, memory: &Memory) {
+        if self.backed < self.used {
+            let new = (self.used - self.backed) * PAGE;
+            memory.populate(COPIES + self.backed * PAGE, new);
+            self.backed = self.used;
+        }
+    }
+
+    /// Write what changed into the machine's pages of copies.
+    ///
+    /// # Errors
+    /// [`HostError`], when a copy cannot be written.
+    pub fn write_back(&mut self, memory: &Memory) -> Result<(), HostError> {
+        self.populate(memory);
         for copy in self.by_frame.values_mut() {
             if std::mem::take(&mut copy.is_changed) {
-                memory.put(copy.page, copy.bytes.as_slice())?;
+                memory.put(copy.page, copy.bytes())?;
             }
         }
         Ok(())

@@ -9,12 +9,21 @@ use rustc_hash::FxHashMap;
 use super::{LONGEST, PAGE, TRAP, decode};
 use crate::patch::{Code, JUMP};
 
-/// A page that the guest's kernel executes, and what is known of it.
+/// A page that the guest's kernel executes, and what is known of it. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Copy {
     pub page: u64,
     /// The guest's own bytes.
     pub original: Arc<[u8; 4096]>,
-    pub bytes: Box<[u8; 4096]>,
+    /// What is executed.
+    shown: Arc<Shown>,
+    pub is_changed: bool,
+}
+
+/// The bytes of a copy, and what each of them is.
+#[derive(Clone)]
+struct Shown {
+    bytes: [u8; 4096],
     /// A bit for each byte that is part of a known instruction.
     known: Bits,
     /// A bit for each byte that a known instruction starts at.
@@ -25,7 +34,6 @@ pub(super) struct Copy {
     overlaps: Bits,
     /// A bit for each byte of a moved range.
     patched: Bits,
-    pub is_changed: bool,
 }
 
 impl std::fmt::Debug for Copy {
@@ -37,6 +45,7 @@ impl std::fmt::Debug for Copy {
 }
 
 /// A bit for each byte of a page.
+#[derive(Clone)]
 struct Bits([u64; 64]);
 
 impl Bits {
@@ -47,6 +56,15 @@ impl Bits {
     fn set(&mut self, at: usize) {
         if let Some(word) = self.0.get_mut(at / 64) {
             *word |= 1 << (at % 64);
+        }
+    }
+
+    /// Set a range of less than 64.
+    fn set_all(&mut self, range: Range<usize>) {
+        let (first, shift) = (range.start / 64, range.start % 64);
+        let bits = ((1u128 << range.len().min(64)) - 1) << shift;
+        for (word, bits) in self.0.iter_mut().skip(first).zip([bits, bits >> 64]) {
+            *word |= bits as u64;
         }
     }
 
@@ -83,73 +101,84 @@ impl Copy {
         Self {
             page,
             original,
-            bytes: Box::new([TRAP; 4096]),
-            known: Bits::none(),
-            starts: Bits::none(),
-            traps: Bits::none(),
-            overlaps: Bits::none(),
-            patched: Bits::none(),
+            shown: Arc::new(Shown::nothing()),
             is_changed: true,
         }
     }
 
+    /// What is executed.
+    pub fn bytes(&self) -> &[u8; 4096] {
+        &self.shown.bytes
+    }
+
+    /// Whether anything is known of the page.
+    pub fn is_blank(&self) -> bool {
+        self.shown.bytes == [TRAP; 4096]
+    }
+
     /// Whether a known instruction starts at an offset.
     pub fn starts_at(&self, offset: usize) -> bool {
-        self.starts.has(offset)
+        self.shown.starts.has(offset)
     }
 
     /// Whether one starts there that cannot be executed for one that overlaps it.
     pub fn overlaps_at(&self, offset: usize) -> bool {
-        self.overlaps.has(offset)
+        self.shown.overlaps.has(offset)
     }
 
     /// Whether a range has bytes that were moved.
     pub fn is_patched(&self, start: usize, len: usize) -> bool {
-        self.patched.first(start..start + len).is_some()
+        self.shown.patched.first(start..start + len).is_some()
+    }
+
+    fn change(&mut self) -> (&mut Shown, &[u8; 4096]) {
+        self.is_changed = true;
+        (Arc::make_mut(&mut self.shown), &self.original)
     }
 
     /// Take in the instruction of a range; `is_silent`: its first byte stays a trap.
     pub fn take(&mut self, range: Range<usize>, is_silent: bool) {
+        let (shown, original) = self.change();
         let offset = range.start;
-        let meets_trap = self.traps.first(offset + 1..range.end).is_some();
-        for at in range {
-            if !self.traps.has(at) {
-                let byte = self.original.get(at).copied().unwrap_or(TRAP);
-                self.put(at, byte);
+        let meets_trap = shown.traps.first(offset + 1..range.end).is_some();
+        if let (false, Some(to), Some(from)) = (
+            meets_trap || shown.traps.has(offset),
+            shown.bytes.get_mut(range.clone()),
+            original.get(range.clone()),
+        ) {
+            to.copy_from_slice(from);
+            shown.known.set_all(range);
+        } else {
+            for at in range {
+                if !shown.traps.has(at) {
+                    let byte = original.get(at).copied().unwrap_or(TRAP);
+                    shown.put(at, byte);
+                }
             }
         }
-        self.starts.set(offset);
+        shown.starts.set(offset);
         if is_silent || meets_trap {
-            self.trap(offset);
+            shown.trap(offset);
         }
         if meets_trap {
-            self.overlaps.set(offset);
+            shown.overlaps.set(offset);
         }
         if is_silent {
             for start in offset.saturating_sub(LONGEST - 1)..offset {
-                let end = self
-                    .instruction(start, 0)
+                let end = shown
+                    .instruction(original, start, 0)
                     .map_or(0, |found| start + found.len());
                 if end > offset {
-                    self.trap(start);
-                    self.overlaps.set(start);
+                    shown.trap(start);
+                    shown.overlaps.set(start);
                 }
             }
         }
     }
 
-    fn trap(&mut self, offset: usize) {
-        self.put(offset, TRAP);
-        self.traps.set(offset);
-    }
-
     /// Put a byte of a known instruction.
     pub fn put(&mut self, offset: usize, byte: u8) {
-        if let Some(to) = self.bytes.get_mut(offset) {
-            *to = byte;
-            self.known.set(offset);
-            self.is_changed = true;
-        }
+        self.change().0.put(offset, byte);
     }
 
     /// Know nothing of the page's code any more.
@@ -161,51 +190,76 @@ impl Copy {
     /// range, where a jump stands.
     pub fn show(&mut self, start: usize, end: usize) -> bool {
         let end = end.min(PAGE as usize);
-        let code = self.known.first(start..end).unwrap_or(end);
-        let moved = self.patched.first(start..code);
-        let shown = start..moved.unwrap_or(code);
-        if let (Some(to), Some(from)) = (
-            self.bytes.get_mut(shown.clone()),
-            self.original.get(shown.clone()),
-        ) && to != from
-        {
-            to.copy_from_slice(from);
-            self.is_changed = true;
+        let code = self.shown.known.first(start..end).unwrap_or(end);
+        let moved = self.shown.patched.first(start..code);
+        let range = start..moved.unwrap_or(code);
+        if self.shown.bytes.get(range.clone()) != self.original.get(range.clone()) {
+            let (shown, original) = self.change();
+            if let (Some(to), Some(from)) =
+                (shown.bytes.get_mut(range.clone()), original.get(range))
+            {
+                to.copy_from_slice(from);
+            }
         }
         moved.is_none()
     }
 
     /// Put a jump in place of a range that was moved, and traps behind it.
     pub fn patch(&mut self, start: usize, end: usize, jump: [u8; JUMP]) {
+        let (shown, _) = self.change();
         let rest = std::iter::repeat(TRAP);
         for (offset, byte) in (start..end).zip(jump.into_iter().chain(rest)) {
-            if let Some(to) = self.bytes.get_mut(offset) {
+            if let Some(to) = shown.bytes.get_mut(offset) {
                 *to = byte;
-                self.patched.set(offset);
+                shown.patched.set(offset);
             }
         }
-        self.is_changed = true;
     }
 
     /// Put a range back.
     pub fn unpatch(&mut self, start: usize, end: usize) {
+        let (shown, original) = self.change();
         for offset in start..end {
-            let is_code = self.known.has(offset) && !self.traps.has(offset);
-            let original = self.original.get(offset).copied().filter(|_| is_code);
-            if let Some(to) = self.bytes.get_mut(offset) {
-                *to = original.unwrap_or(TRAP);
-                self.patched.clear(offset);
+            let is_code = shown.known.has(offset) && !shown.traps.has(offset);
+            let byte = original.get(offset).copied().filter(|_| is_code);
+            if let Some(to) = shown.bytes.get_mut(offset) {
+                *to = byte.unwrap_or(TRAP);
+                shown.patched.clear(offset);
             }
         }
-        self.is_changed = true;
+    }
+}
+
+impl Shown {
+    const fn nothing() -> Self {
+        Self {
+            bytes: [TRAP; 4096],
+            known: Bits::none(),
+            starts: Bits::none(),
+            traps: Bits::none(),
+            overlaps: Bits::none(),
+            patched: Bits::none(),
+        }
+    }
+
+    fn trap(&mut self, offset: usize) {
+        self.put(offset, TRAP);
+        self.traps.set(offset);
+    }
+
+    fn put(&mut self, offset: usize, byte: u8) {
+        if let Some(to) = self.bytes.get_mut(offset) {
+            *to = byte;
+            self.known.set(offset);
+        }
     }
 
     /// The known instruction at an offset, if it is whole in this page.
-    fn instruction(&self, at: usize, linear: u64) -> Option<Instruction> {
+    fn instruction(&self, original: &[u8; 4096], at: usize, linear: u64) -> Option<Instruction> {
         if !self.starts.has(at) {
             return None;
         }
-        let bytes = self.original.get(at..)?;
+        let bytes = original.get(at..)?;
         let bytes = bytes.get(..LONGEST.min(bytes.len()))?;
         decode(bytes, linear.wrapping_add(at as u64))
     }
@@ -221,16 +275,19 @@ pub struct PageCode<'a> {
 impl Code for PageCode<'_> {
     fn instruction(&self, at: usize) -> Option<Instruction> {
         // What overlaps is only to be reported, and that is done where it stands.
-        let instruction = self.copy.instruction(at, self.linear)?;
-        (!self.copy.overlaps.has(at)).then_some(instruction)
+        let Copy {
+            shown, original, ..
+        } = self.copy;
+        let instruction = shown.instruction(original, at, self.linear)?;
+        (!shown.overlaps.has(at)).then_some(instruction)
     }
 
     fn is_known(&self, at: usize) -> bool {
-        self.copy.known.has(at)
+        self.copy.shown.known.has(at)
     }
 
     fn is_blank(&self, at: usize) -> bool {
-        !self.copy.known.has(at) && self.copy.bytes.get(at) == Some(&TRAP)
+        !self.copy.shown.known.has(at) && self.copy.shown.bytes.get(at) == Some(&TRAP)
     }
 
     fn branches_to(&self, at: usize) -> usize {
@@ -239,6 +296,6 @@ impl Code for PageCode<'_> {
     }
 
     fn is_patched(&self, at: usize) -> bool {
-        self.copy.patched.has(at)
+        self.copy.shown.patched.has(at)
     }
 }

@@ -81,6 +81,8 @@ pub struct Shadow<T> {
     generation: u64,
     /// What the last root was selected for.
     current: Option<Paging>,
+    /// Whether a root was made that leads to nothing of the guest's yet.
+    is_blank: bool,
     /// [`MAX_DROPS`].
     max_drops: usize,
 }
@@ -95,6 +97,7 @@ impl<T: Tables> Shadow<T> {
             epoch: 1,
             generation: 1,
             current: None,
+            is_blank: false,
             max_drops: MAX_DROPS,
         }
     }
@@ -155,6 +158,11 @@ impl<T: Tables> Shadow<T> {
         self.generation
     }
 
+    /// Whether a root was made since this was last asked: it leads to nothing of the guest's, who is about to fault.
+    pub fn take_blank(&mut self) -> bool {
+        std::mem::take(&mut self.is_blank)
+    }
+
     /// What the monitor has to store before the guest goes on.
     ///
     /// # Errors
@@ -211,6 +219,7 @@ impl<T: Tables> Shadow<T> {
         let monitor = derive::link(entry::frame(1, directory));
         self.pool.set(top, MONITOR_SLOT, monitor);
         self.pool.link(root, TOP_SLOT, 0, top);
+        self.is_blank = true;
         Ok(root)
     }
 }

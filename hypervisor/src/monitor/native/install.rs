@@ -5,8 +5,9 @@ use hypercall_abi::layout::{APIC_PHYS, DOORBELL_PAGE, DOORBELL_PHYS, MONITOR_GIB
 use super::code;
 use super::layout::{
     self, APIC, ASIDE, CODE, DESCRIPTORS, DIRECTORY, EDITS_PAGE, FLAG_TABLES, FRAME_PAGE, IDT,
-    KERNEL_DIRECTORY, PAD, PATCH_ASIDE, PATCH_FLAG_TABLES, PATCH_SAVE, PATCH_TABLES, PATCHES,
-    PATCHES_LEN, PROBE, SAVE, SLOT_END, STACKS, TABLE, linear, patch_entry, patch_linear, phys,
+    KERNEL_DIRECTORY, PAD, PATCH_ASIDE, PATCH_CODE, PATCH_FLAG_TABLES, PATCH_SAVE, PATCH_TABLES,
+    PATCHES, PATCHES_LEN, PROBE, SAVE, SLOT_END, STACKS, TABLE, linear, patch_entry, patch_linear,
+    phys,
 };
 use crate::error::HostError;
 use crate::memory::Memory;
@@ -27,6 +28,7 @@ const LINK: u64 = PRESENT | WRITE | USER;
 ///
 /// `fast_traps`: CLI and STI of the kernel are handled in the monitor.
 pub fn install(memory: &Memory, fast_traps: bool) -> Result<(), HostError> {
+    memory.populate(phys(CODE), PATCH_CODE.start * 4096);
     memory.put(phys(CODE), code::bytes())?;
     let arrival = |vector| code::vector(vector, fast_traps);
     let idt = tables::idt(256, Interrupts::OnTheStack, arrival);

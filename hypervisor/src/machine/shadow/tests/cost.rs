@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::world::{A, D, P, PS, Sabotage, U, W, World};
-use crate::machine::shadow::View;
+use crate::machine::shadow::{PREFILL, View};
 
 const USED: u64 = P | W | U | A | D;
 const TABLES: u64 = 8;
@@ -37,10 +37,13 @@ fn costs() {
         start.elapsed().as_nanos()
     };
     let mut fills = Vec::new();
-    for at in (0..TABLES << 21).step_by(32 << 12) {
+    for at in (0..TABLES << 21).step_by(PREFILL << 12) {
         fills.push(fault(&mut world, at));
     }
-    println!("a fault that fills 32 pages: {:?} ns", fills.iter().min());
+    println!(
+        "a fault that fills {PREFILL} pages: {:?} ns",
+        fills.iter().min()
+    );
     let large = (TABLES..2 * TABLES).map(|table| fault(&mut world, table << 21));
     println!("a fault that fills a large page: {:?} ns", large.min());
 

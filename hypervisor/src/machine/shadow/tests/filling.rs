@@ -41,7 +41,7 @@ fn one_fault_fills_the_used_neighbours() {
     for page in &pages {
         assert_eq!(world.access(View::User, *page, true, false), Ok(()));
     }
-    assert_eq!(world.faults, 64 / PREFILL);
+    assert_eq!(world.faults, 64_usize.div_ceil(PREFILL));
 }
 
 #[test]

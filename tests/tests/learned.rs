@@ -1,0 +1,127 @@
+//! What one machine learns of an image's code, the next one knows, if the code is the same.
+
+use hypercall_abi::Mode;
+use hypervisor::{Config, Learned};
+use tests::{Ran, image, kernel, kernel_image, need_kvm, run};
+
+/// The modes that learn.
+const MODES: [Mode; 2] = [Mode::Trap, Mode::Patch];
+/// A NOP of five bytes, as compilers align code with, and another one.
+const NOPS: [[u8; 5]; 2] = [[0x0f, 0x1f, 0x44, 0, 0], [0x0f, 0x1f, 0x44, 1, 0]];
+
+fn with(learned: &Learned, mut config: Config) -> Ran {
+    config.learned = Some(learned.clone());
+    run(config)
+}
+
+fn boot(mode: Mode, learned: &Learned) -> Ran {
+    let ran = with(learned, kernel(mode, "help; threads"));
+    assert_eq!(ran.status(), 0, "{}", ran.output);
+    ran
+}
+
+fn discoveries(ran: &Ran) -> u64 {
+    let found = ran.outcome.stats.exits.get("discovery");
+    found.map_or(0, |found| found.count)
+}
+
+/// The kernel, with the other NOP in place of each.
+fn with_other_nops() -> Vec<u8> {
+    let mut changed = kernel_image(Mode::Trap).to_vec();
+    let places = |image: &[u8]| -> Vec<usize> {
+        let windows = image.windows(NOPS[0].len()).enumerate();
+        windows
+            .filter_map(|(at, bytes)| (bytes == NOPS[0]).then_some(at))
+            .collect()
+    };
+    let all = places(&changed);
+    assert!(all.len() > 10, "{}", all.len());
+    for at in all {
+        changed = image::with_bytes(&changed, at, &NOPS[1]);
+    }
+    changed
+}
+
+#[test]
+fn a_second_boot_discovers_nothing() {
+    need_kvm!();
+    for mode in MODES {
+        let learned = Learned::default();
+        let first = boot(mode, &learned);
+        assert!(discoveries(&first) > 0 && !learned.is_empty(), "{mode:?}");
+        let second = boot(mode, &learned);
+        assert_eq!(second.output, first.output, "{mode:?}");
+        assert_eq!(discoveries(&second), 0, "{mode:?}");
+        assert!(second.exits() < first.exits(), "{mode:?}");
+    }
+}
+
+#[test]
+fn what_was_patched_traps_no_more() {
+    need_kvm!();
+    let learned = Learned::default();
+    let traps = |ran: &Ran| {
+        ran.outcome
+            .stats
+            .exits
+            .get("trap pushf")
+            .map_or(0, |count| count.count)
+    };
+    let first = boot(Mode::Patch, &learned);
+    // A site is patched when it has trapped three times, in whichever boots.
+    let boots: Vec<Ran> = (0..3).map(|_| boot(Mode::Patch, &learned)).collect();
+    let last = boots.last().expect("there were three");
+    assert!(
+        traps(&first) > 10 && traps(last) < 3,
+        "{} {}",
+        traps(&first),
+        traps(last)
+    );
+    assert_eq!(last.output, first.output);
+}
+
+#[test]
+fn code_that_differs_is_learned_anew() {
+    need_kvm!();
+    for mode in MODES {
+        let learned = Learned::default();
+        let first = boot(mode, &learned);
+        let changed = || Config {
+            image: with_other_nops().into(),
+            ..kernel(mode, "help; threads")
+        };
+        let other = with(&learned, changed());
+        assert_eq!(
+            (other.status(), &other.output),
+            (0, &first.output),
+            "{mode:?}"
+        );
+        assert!(discoveries(&other) > 0, "{mode:?}");
+        let again = with(&learned, changed());
+        assert_eq!(
+            (again.status(), &again.output),
+            (0, &first.output),
+            "{mode:?}"
+        );
+        assert_eq!(discoveries(&again), 0, "{mode:?}");
+    }
+}
+
+#[test]
+fn what_is_code_in_one_mode_is_learned_again_in_the_other() {
+    need_kvm!();
+    let learned = Learned::default();
+    let first = boot(Mode::Trap, &learned);
+    let other = boot(Mode::Patch, &learned);
+    assert!(discoveries(&other) > 0 && other.output == first.output);
+}
+
+#[test]
+fn modes_that_run_the_kernels_own_pages_learn_nothing() {
+    need_kvm!();
+    for mode in [Mode::Hvm, Mode::Pv] {
+        let learned = Learned::default();
+        boot(mode, &learned);
+        assert!(learned.is_empty(), "{mode:?}");
+    }
+}
