@@ -254,6 +254,7 @@ impl Vm {
                         root: start.root,
                         shared: installed.shared,
                         devices: [io.range(), legacy.memory()],
+                        has_devices: !made.is_empty(),
                         cpuid: cpuid.clone(),
                         kind: found,
                         fast_traps,

@@ -85,7 +85,7 @@ impl Vm {
         self.memory.clear(layout::POOL)?;
         self.memory.renew(&self.fd, layout::REGION.start)?;
         guest.shadow.clear();
-        guest.copies = super::Copies::default();
+        guest.copies.clear();
         guest.copies_gone();
         guest.root = 0;
         Ok(())

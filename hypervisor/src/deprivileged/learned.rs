@@ -102,7 +102,7 @@ impl Deprivileged {
         if known.patching.is_some() != self.patching.is_some() || !self.is_same(memory, &known) {
             return Ok(());
         }
-        self.copies = known.copies.clone();
+        self.copies.recall(&known.copies);
         self.copies.write_back(memory)?;
         if let (Some(own), Some(theirs)) = (&mut self.patching, &known.patching) {
             own.recall(theirs);

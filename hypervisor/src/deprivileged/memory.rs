@@ -245,6 +245,12 @@ impl Frames for Owner<'_> {
                 may_write: false,
                 may_execute: false,
             },
+            // Its fetch faults, and has it copied anew.
+            (Some(_), View::Kernel) if self.copies.is_stale(self.memory, frame) => Backing::Ram {
+                phys: frame,
+                may_write: false,
+                may_execute: false,
+            },
             (Some(copy), View::Kernel) => Backing::Ram {
                 phys: copy,
                 may_write: false,

@@ -20,6 +20,8 @@ mod page_fault;
 mod patching;
 mod real;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -109,6 +111,8 @@ pub struct Start {
     pub shared: u64,
     /// The guest-physical addresses of devices' registers.
     pub devices: [Range<u64>; 2],
+    /// Whether devices write to the guest's memory.
+    pub has_devices: bool,
     /// What the machine's CPUID says.
     pub cpuid: CpuId,
     /// The kind of KVM.
@@ -151,7 +155,7 @@ impl Deprivileged {
                 layout::TABLES..layout::COPIES,
                 link,
             ),
-            copies: Copies::default(),
+            copies: Copies::new(start.has_devices),
             sites: Sites::default(),
             fetched: None,
             cpuid: start.cpuid,

@@ -51,6 +51,9 @@ impl Deprivileged {
                 self.written(memory, frame);
             } else if memory.is_ram(frame) {
                 self.recall(memory)?;
+                if self.copies.is_stale(memory, frame) {
+                    self.written(memory, frame);
+                }
                 if self.copy(memory, frame).is_err() {
                     return Ok(Outcome::Full);
                 }

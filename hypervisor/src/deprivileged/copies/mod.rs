@@ -38,6 +38,8 @@ const AT_ONCE: usize = 1 << 14;
 /// The copies of a virtual machine.
 #[derive(Clone, Debug, Default)]
 pub struct Copies {
+    /// Whether devices write to memory, too.
+    has_devices: bool,
     by_frame: FxHashMap<u64, Copy>,
     free: Vec<u64>,
     used: u64,
@@ -94,6 +96,36 @@ fn split(phys: u64) -> (u64, usize) {
 }
 
 impl Copies {
+    /// No copies. `has_devices`: whether the machine has devices that write to its memory.
+    pub fn new(has_devices: bool) -> Self {
+        Self {
+            has_devices,
+            ..Self::default()
+        }
+    }
+
+    /// No copies again.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.has_devices);
+    }
+
+    /// Take over what another machine's copies have.
+    pub fn recall(&mut self, known: &Self) {
+        *self = Self {
+            has_devices: self.has_devices,
+            ..known.clone()
+        };
+    }
+
+    /// Whether a device has written to a frame since its copy was made. The guest's own stores take the copy away.
+    pub fn is_stale(&self, memory: &Memory, frame: u64) -> bool {
+        let copy = self.by_frame.get(&frame).filter(|_| self.has_devices);
+        copy.is_some_and(|copy| {
+            let mut now = [0; PAGE as usize];
+            memory.get(frame, &mut now) && now != *copy.original
+        })
+    }
+
     /// What was done so far.
     pub fn counts(&self) -> Counts {
         self.counts
