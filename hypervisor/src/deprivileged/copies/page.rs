@@ -6,7 +6,8 @@ use std::sync::Arc;
 use iced_x86::Instruction;
 use rustc_hash::FxHashMap;
 
-use super::{LONGEST, PAGE, TRAP, decode};
+use super::follow::decode;
+use super::{LONGEST, PAGE, TRAP};
 use crate::patch::{Code, JUMP};
 
 /// A page that the guest's kernel executes, and what is known of it. Cheap to clone.
