@@ -181,6 +181,17 @@ mod tests {
     }
 
     #[test]
+    fn each_hlt_has_an_even_address_as_the_handling_of_interrupts_needs() {
+        const STI_HLT_CLI: [u8; 3] = [0xfb, 0xf4, 0xfa];
+        let found = code().bytes.windows(STI_HLT_CLI.len()).enumerate();
+        let at: Vec<usize> = found
+            .filter_map(|(at, bytes)| (bytes == STI_HLT_CLI).then_some(at + 1))
+            .collect();
+        assert_eq!(at.len(), 2, "one for each gate");
+        assert!(at.iter().all(|at| at % 2 == 0), "{at:?}");
+    }
+
+    #[test]
     fn every_call_of_tier_monitor_has_code_and_no_other_number_does() {
         let code = code();
         let unknown = code.calls_int3[table::MONITOR_NUMBERS as usize - 1];

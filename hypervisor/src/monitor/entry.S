@@ -142,7 +142,10 @@ FATAL 18
 .Lheld:
     mov dword ptr [rip + .Lcode + NEEDS_UNMASK], 1
     and byte ptr [rsp + 17], 0xfd       # rflags.IF
-    iretq
+    test byte ptr [rsp + 8], 3          # cs
+    jnz 1f
+    or byte ptr [rsp], 1                # from `idle`: go on behind its hlt, whose address is even
+1:  iretq
 
 .irp vector, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63
     INTERRUPT \vector
@@ -218,7 +221,11 @@ FATAL 18
     mov byte ptr [rip + .Lcode + HOLD_CLI], 1  # so that what comes while asleep is held
     cmp qword ptr [rip + .Lcode + PENDING], 0
     jne .Lone_\f
-    sti                                 # takes effect after the next instruction
+    # STI takes effect after the next instruction. QEMU's emulated SVM forgets that in a VMRUN, so the interrupt may
+    # arrive ahead of hlt, which would then sleep with IF = 0. See .Lheld, which makes its address odd.
+    .balign 2, 0x90
+    nop
+    sti
     hlt
     cli
     SUCCEED \f
