@@ -1,6 +1,7 @@
 //! What one machine learns of an image's code, the next one knows, if the code is the same.
 
 use hypercall_abi::Mode;
+use hypervisor::patch::Policy;
 use hypervisor::{Config, Learned};
 use tests::{Ran, image, kernel, kernel_image, need_kvm, run};
 
@@ -18,6 +19,12 @@ fn boot(mode: Mode, learned: &Learned) -> Ran {
     let ran = with(learned, kernel(mode, "help; threads"));
     assert_eq!(ran.status(), 0, "{}", ran.output);
     ran
+}
+
+/// How often a PUSHF trapped.
+fn pushes(ran: &Ran) -> u64 {
+    let found = ran.outcome.stats.exits.get("trap pushf");
+    found.map_or(0, |found| found.count)
 }
 
 fn discoveries(ran: &Ran) -> u64 {
@@ -60,22 +67,15 @@ fn a_second_boot_discovers_nothing() {
 fn what_was_patched_traps_no_more() {
     need_kvm!();
     let learned = Learned::default();
-    let traps = |ran: &Ran| {
-        ran.outcome
-            .stats
-            .exits
-            .get("trap pushf")
-            .map_or(0, |count| count.count)
-    };
     let first = boot(Mode::Patch, &learned);
     // A site is patched when it has trapped three times, in whichever boots.
     let boots: Vec<Ran> = (0..3).map(|_| boot(Mode::Patch, &learned)).collect();
     let last = boots.last().expect("there were three");
     assert!(
-        traps(&first) > 10 && traps(last) < 3,
+        pushes(&first) > 10 && pushes(last) < 3,
         "{} {}",
-        traps(&first),
-        traps(last)
+        pushes(&first),
+        pushes(last)
     );
     assert_eq!(last.output, first.output);
 }
@@ -114,6 +114,23 @@ fn what_is_code_in_one_mode_is_learned_again_in_the_other() {
     let first = boot(Mode::Trap, &learned);
     let other = boot(Mode::Patch, &learned);
     assert!(discoveries(&other) > 0 && other.output == first.output);
+}
+
+#[test]
+fn what_one_policy_patched_traps_with_another() {
+    need_kvm!();
+    let learned = Learned::default();
+    boot(Mode::Patch, &learned);
+    boot(Mode::Patch, &learned);
+    let never = with(
+        &learned,
+        Config {
+            patch: Policy::Never,
+            ..kernel(Mode::Patch, "help; threads")
+        },
+    );
+    assert_eq!(never.status(), 0, "{}", never.output);
+    assert!(discoveries(&never) > 0 && pushes(&never) > 10);
 }
 
 #[test]

@@ -99,13 +99,15 @@ impl Deprivileged {
         let Some(known) = self.learned.take() else {
             return Ok(());
         };
-        if known.patching.is_some() != self.patching.is_some() || !self.is_same(memory, &known) {
+        // What is patched is a policy's own: with `Policy::Never` nothing may be.
+        let policy = |patching: &Option<Patching>| patching.as_ref().map(Patching::policy);
+        if policy(&known.patching) != policy(&self.patching) || !self.is_same(memory, &known) {
             return Ok(());
         }
         self.copies.recall(&known.copies);
         self.copies.write_back(memory)?;
         if let (Some(own), Some(theirs)) = (&mut self.patching, &known.patching) {
-            own.recall(theirs);
+            *own = theirs.clone();
             own.put(memory)?;
         }
         let frames: Vec<u64> = self.copies.originals().map(|(frame, _)| frame).collect();

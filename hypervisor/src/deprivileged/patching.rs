@@ -65,6 +65,11 @@ impl Patching {
         }
     }
 
+    /// When sites are patched.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
     /// How much was learned.
     pub fn news(&self) -> u64 {
         self.news
@@ -72,17 +77,20 @@ impl Patching {
 
     /// Forget all but what is in chosen frames.
     pub fn keep(&mut self, is_chosen: impl Fn(u64) -> bool) {
-        self.live.remove(|patch| !is_chosen(patch.frame));
+        self.forget(|patch| !is_chosen(patch.frame));
         self.executed_at.retain(|frame, _| is_chosen(*frame));
         (self.news, self.found, self.ahead) = (0, Vec::new(), Vec::new());
     }
 
-    /// Know what another machine's patching knew.
-    pub fn recall(&mut self, known: &Self) {
-        *self = Self {
-            policy: self.policy,
-            ..known.clone()
-        };
+    /// Forget patches, whose code is gone.
+    fn forget(&mut self, which: impl Fn(&Patch) -> bool) {
+        for patch in self.live.remove(which) {
+            for (at, _) in &patch.sites {
+                if let Some(site) = self.sites.get_mut(at) {
+                    site.state = State::Trapping(None);
+                }
+            }
+        }
     }
 
     /// The pages of the area with code: linear and guest-physical address of each.
@@ -233,9 +241,7 @@ impl Deprivileged {
         let is_moved = |patching: &Patching| patching.live.of(self.regs.rip).is_some();
         let is_patchable = |patching: &&Patching| patching.policy != Policy::Never;
         let patching = self.patching.as_ref().filter(is_patchable);
-        self.view() == View::Kernel
-            && !self.regs.has(flag::TF)
-            && patching.is_some_and(|patching| !is_moved(patching))
+        !self.regs.has(flag::TF) && patching.is_some_and(|patching| !is_moved(patching))
     }
 
     fn is_single_stepping(&self) -> bool {
@@ -438,13 +444,7 @@ impl Deprivileged {
         let Some(patching) = &mut self.patching else {
             return;
         };
-        for patch in patching.live.remove(|patch| patch.frame == frame) {
-            for (at, _) in &patch.sites {
-                if let Some(site) = patching.sites.get_mut(at) {
-                    site.state = State::Trapping(None);
-                }
-            }
-        }
+        patching.forget(|patch| patch.frame == frame);
         patching.executed_at.remove(&frame);
     }
 

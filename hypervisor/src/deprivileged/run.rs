@@ -355,9 +355,8 @@ impl Vm {
             if is_off || guest.is_asleep || guest.is_stepping || !guest.may_go_ahead() {
                 break;
             }
-            let next = match guest.decode(&self.memory) {
-                Ok(next) if classify(&next) != Class::Innocuous && !next.is_invalid() => next,
-                _ => break,
+            let Some(next) = guest.next_that_traps(&self.memory) else {
+                break;
             };
             self.emulate(guest, &next)?;
             self.door.stats.ahead += 1;
@@ -482,10 +481,7 @@ impl Vm {
         if !guest.regs.has(flag::IF) {
             return Ok(());
         }
-        if let Ok(next) = guest.decode(&self.memory)
-            && guest.view() == View::Kernel
-            && classify(&next) != Class::Innocuous
-        {
+        if let Some(next) = guest.next_that_traps(&self.memory) {
             return self.emulate(guest, &next).map(|_| ());
         }
         guest.is_stepping = self.interrupt_waits()?;
@@ -499,6 +495,12 @@ impl Deprivileged {
         for frame in frames {
             self.written(memory, frame);
         }
+    }
+
+    /// The kernel's next instruction, if it would trap were it not replaced.
+    fn next_that_traps(&mut self, memory: &Memory) -> Option<Instruction> {
+        let next = self.decode(memory).ok()?;
+        (self.view() == View::Kernel && classify(&next) != Class::Innocuous).then_some(next)
     }
 
     /// Whether the kernel has arrived in a moved range, where a trap says so. It goes on in the area.
