@@ -32,7 +32,6 @@ const QUEUES: u16 = 2;
 struct Disk {
     file: File,
     memory: GuestMemoryAtomic<GuestMemoryMmap>,
-    has_event_idx: bool,
 }
 
 impl Disk {
@@ -127,9 +126,8 @@ impl VhostUserBackendMut for Disk {
             | VhostUserProtocolFeatures::REPLY_ACK
     }
 
-    fn set_event_idx(&mut self, enabled: bool) {
-        self.has_event_idx = enabled;
-    }
+    /// The queues know by themselves.
+    fn set_event_idx(&mut self, _: bool) {}
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
         let sectors = self.file.metadata().map_or(0, |data| data.len()) / SECTOR;
@@ -185,7 +183,6 @@ fn serve_for_ever() {
         let disk = Arc::new(RwLock::new(Disk {
             file: file.try_clone().expect("the disk"),
             memory: memory.clone(),
-            has_event_idx: false,
         }));
         let daemon = VhostUserDaemon::new("disk".into(), disk, memory);
         let mut daemon = daemon.expect("a daemon");

@@ -32,7 +32,6 @@ const LONGEST: usize = 2048;
 struct Card {
     wire: OwnedFd,
     memory: GuestMemoryAtomic<GuestMemoryMmap>,
-    has_event_idx: bool,
 }
 
 type Failed = Box<dyn std::error::Error>;
@@ -125,9 +124,8 @@ impl VhostUserBackendMut for Card {
         VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::REPLY_ACK
     }
 
-    fn set_event_idx(&mut self, enabled: bool) {
-        self.has_event_idx = enabled;
-    }
+    /// The queues know by themselves.
+    fn set_event_idx(&mut self, _: bool) {}
 
     fn update_memory(&mut self, _: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
         Ok(())
@@ -170,7 +168,6 @@ fn bridge_for_ever() {
     let card = Card {
         wire,
         memory: memory.clone(),
-        has_event_idx: false,
     };
     let card = Arc::new(RwLock::new(card));
     let daemon = VhostUserDaemon::new("card".into(), card, memory);
