@@ -1,10 +1,10 @@
 //! An interface: a device, the stack on it, and a thread that polls.
 //!
 //! The thread sleeps until the device notifies, or until the stack's next moment. It then polls as long
-//! as there is something to do, letting those run between whom the news are for, and only after a poll
-//! that found nothing does it ask the device to notify again. So an idle guest sleeps, and under load
-//! there are no interrupts at all. Callers poll as well, after what they did: a write leaves, and a read
-//! opens the window, without a change of threads.
+//! as there is something to do, and for a moment longer (`BUSY_POLL_NS`), letting those run between whom
+//! the news are for; only then does it ask the device to notify again. So an idle guest sleeps, and under
+//! load there are no interrupts at all. Callers poll as well, after what they did: a write leaves, and a
+//! read opens the window, without a change of threads.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -17,6 +17,11 @@ use crate::sched::{self, NEVER};
 use crate::sync::{Mutex, TimedQueue};
 use crate::time::now_ns;
 use crate::{dev, hooks};
+
+/// How long an interface is polled after the last news, at first. An answer that comes meanwhile wakes no
+/// virtual processor and interrupts nobody. KVM waits as long at a HLT (its `halt_poll_ns`), where the
+/// guest would be waiting otherwise.
+const BUSY_POLL_NS: u64 = 200_000;
 
 /// A moment by which something must have happened, by [`now_ns`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,10 @@ pub struct Link {
     waiters: TimedQueue,
     /// When the thread polls by itself.
     due: AtomicU64,
+    /// When a poll last changed something, by [`now_ns`].
+    news: AtomicU64,
+    /// How long it is polled after that, in nanoseconds.
+    busy_poll_ns: AtomicU64,
 }
 
 /// What wakes the thread.
@@ -97,6 +106,8 @@ impl Link {
             turn: AtomicU64::new(0),
             waiters: TimedQueue::new(),
             due: AtomicU64::new(NEVER),
+            news: AtomicU64::new(0),
+            busy_poll_ns: AtomicU64::new(BUSY_POLL_NS),
         }
     }
 
@@ -119,6 +130,17 @@ impl Link {
     pub fn port_counts(&self) -> PortCounts {
         let stack = self.stack.lock();
         stack.as_ref().map_or(PortCounts::default(), Stack::counts)
+    }
+
+    /// How long the interface is polled after the last news, in nanoseconds.
+    pub fn busy_poll_ns(&self) -> u64 {
+        self.busy_poll_ns.load(Ordering::Relaxed)
+    }
+
+    /// Poll the interface for so many nanoseconds after the last news: 0 to have each announced by an
+    /// interrupt.
+    pub fn set_busy_poll_ns(&self, ns: u64) {
+        self.busy_poll_ns.store(ns, Ordering::Relaxed);
     }
 
     /// Change the interface's configuration. The first time makes its stack, and its thread.
@@ -164,11 +186,14 @@ impl Link {
         let Some(stack) = place.as_mut() else {
             return (true, NEVER);
         };
-        let polled = stack.poll(now_ns());
+        let now = now_ns();
+        let polled = stack.poll(now);
         let due = polled.due_ns.unwrap_or(NEVER);
         // From here on others see whether they must ring.
         self.due.store(due, Ordering::Relaxed);
-        let has_more = polled.has_changed || polled.has_more || stack.listen();
+        let has_news = polled.has_changed || polled.has_more;
+        let is_soon = now.saturating_sub(self.news.load(Ordering::Relaxed)) < self.busy_poll_ns();
+        let has_more = has_news || is_soon || stack.listen();
         drop(place);
         if polled.has_changed {
             self.tell();
@@ -178,6 +203,7 @@ impl Link {
 
     /// A poll has changed something: let all who wait look.
     fn tell(&self) {
+        self.news.store(now_ns(), Ordering::Relaxed);
         self.turn.fetch_add(1, Ordering::Relaxed);
         self.waiters.wake_all();
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
 use hypercall_abi::Vector;
-use netstack::{Address, NetFail};
+use netstack::{Address, NetFail, Stack};
 
 use super::{Command, CommandError};
 use crate::net::{self, Deadline, Link, Mac};
@@ -13,23 +13,28 @@ use crate::text::words;
 use crate::time::SECOND;
 use crate::{irq, print, println};
 
-const USAGE: &str = "net [[NAME] dhcp | [NAME] static ADDRESS/BITS [gw ADDRESS]]";
+const USAGE: &str =
+    "net [[NAME] dhcp | [NAME] static ADDRESS/BITS [gw ADDRESS] | [NAME] poll MICROSECONDS]";
 
 /// How long an answer of DHCP may take, in nanoseconds.
 const PATIENCE: u64 = 15 * SECOND;
 
 pub const COMMANDS: &[Command] = &[Command {
     name: "net",
-    args: "[NAME] [dhcp | static ADDRESS/BITS [gw ADDRESS]]",
-    about: "list network interfaces, or give one an address",
+    args: "[NAME] [dhcp | static ADDRESS/BITS [gw ADDRESS] | poll MICROSECONDS]",
+    about: "list network interfaces, give one an address, or poll it so long after news",
     run: command,
 }];
 
-/// Where an address is to come from.
+/// What an interface is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
+    /// Have an address lent.
     Dhcp,
+    /// Have this one.
     Static(Ipv4Addr, u8, Option<Ipv4Addr>),
+    /// Be polled so many microseconds after the last news.
+    Poll(u32),
 }
 
 fn command(args: &str) -> Result<(), CommandError<'_>> {
@@ -46,7 +51,19 @@ fn command(args: &str) -> Result<(), CommandError<'_>> {
     let mut links = net::links().into_iter();
     let link = links.find(|link| name.is_none_or(|name| link.name == name));
     let link = link.ok_or(CommandError::NoDevice)?;
-    let address = configure(&link, task)?;
+    let address = match task {
+        Task::Poll(us) => {
+            link.set_busy_poll_ns(u64::from(us) * 1000);
+            return Ok(());
+        }
+        Task::Static(ip, prefix, gateway) => {
+            configure(&link, |stack| stack.set_static(ip, prefix, gateway))?
+        }
+        Task::Dhcp => configure(&link, |stack| {
+            stack.start_dhcp();
+            Ok(())
+        })?,
+    };
     println!("{}  {address}", link.name);
     Ok(())
 }
@@ -54,26 +71,27 @@ fn command(args: &str) -> Result<(), CommandError<'_>> {
 fn parse(words: &[&str]) -> Option<Task> {
     let (address, gateway) = match *words {
         ["dhcp"] => return Some(Task::Dhcp),
+        ["poll", us] => return us.parse().ok().filter(|_| is_number(us)).map(Task::Poll),
         ["static", address] => (address, None),
         ["static", address, "gw", gateway] => (address, Some(gateway.parse().ok()?)),
         _ => return None,
     };
     let (ip, bits) = address.split_once('/')?;
-    let is_plain = bits.bytes().all(|byte| byte.is_ascii_digit());
-    let bits = bits.parse().ok().filter(|_| is_plain)?;
+    let bits = bits.parse().ok().filter(|_| is_number(bits))?;
     Some(Task::Static(ip.parse().ok()?, bits, gateway))
 }
 
-fn configure(link: &Arc<Link>, task: Task) -> Result<Address, NetFail> {
-    match task {
-        Task::Static(ip, prefix, gateway) => {
-            link.configure(|stack| stack.set_static(ip, prefix, gateway))?;
-        }
-        Task::Dhcp => link.configure(|stack| {
-            stack.start_dhcp();
-            Ok(())
-        })?,
-    }
+/// Whether a word has digits alone: `parse` takes a sign as well.
+fn is_number(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Configure, and wait for the address.
+fn configure(
+    link: &Arc<Link>,
+    work: impl FnOnce(&mut Stack) -> Result<(), NetFail>,
+) -> Result<Address, NetFail> {
+    link.configure(work)?;
     link.until(Deadline::after(PATIENCE), |stack| stack.address())
 }
 
@@ -98,8 +116,12 @@ fn show(link: &Link) {
         counts.sent, counts.sent_bytes, counts.received, counts.received_bytes
     );
     println!(
-        "      {} dropped, {} damaged, {} bad checksums, {} refused; {interrupts} interrupts",
-        counts.dropped, counts.errors, port.bad_checksums, port.refused
+        "      {} dropped, {} damaged, {} bad checksums, {} refused; {interrupts} interrupts; polled {} us after news",
+        counts.dropped,
+        counts.errors,
+        port.bad_checksums,
+        port.refused,
+        link.busy_poll_ns() / 1000
     );
 }
 
@@ -115,5 +137,13 @@ mod tests {
         assert_eq!(parse(&words[..2]), Some(Task::Static(ip, 24, None)));
         assert_eq!(parse(&["dhcp"]), Some(Task::Dhcp));
         assert_eq!(parse(&["static", "10.0.2.15/+24"]), None);
+    }
+
+    #[test]
+    fn the_time_of_polling_is_a_number() {
+        assert_eq!(parse(&["poll", "50"]), Some(Task::Poll(50)));
+        for word in ["", "-1", "+1", "50us", "4294967296"] {
+            assert_eq!(parse(&["poll", word]), None, "{word}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use hypercall_abi::Mode;
 use hypervisor::Config;
@@ -278,6 +279,26 @@ fn frames_cost_no_exit_for_registers() {
         );
         assert!(many.lines().contains(&"40 sent, 40 received"));
         many.assert_free_doorbells(&few);
+    });
+}
+
+#[test]
+fn an_answer_while_the_guest_polls_interrupts_nobody() {
+    each_mode(|mode| {
+        // So distant that a guest is asleep by then if it does not poll.
+        let interrupts = |poll_us: u32| {
+            let peer = Peer::at(Duration::from_millis(50));
+            let script = format!("{STATIC}; net poll {poll_us}; ping 10.0.2.2 10; net");
+            let ran = on_socket(mode, &peer, &script);
+            assert!(ran.lines().contains(&"10 sent, 10 received"));
+            assert_says(&ran, &format!("polled {poll_us} us after news"));
+            // Behind the source of random numbers.
+            let network = ran.outcome.devices.last();
+            network.expect("it counts").interrupts
+        };
+        let (announced, polled) = (interrupts(0), interrupts(1_000_000));
+        assert!(announced >= 10, "{announced} interrupts for 10 answers");
+        assert!(polled <= 3, "{polled} interrupts where the guest polls");
     });
 }
 

@@ -7,7 +7,7 @@ use hypervisor::stats::INTERRUPTED;
 use hypervisor::{End, IoKind, Vm};
 
 use super::namespace::{CLIENT, HOST, TAP, set_up_tap};
-use super::plan::{Case, NetWork, Over, VIRTIO};
+use super::plan::{Case, NO_POLL, NetWork, Over, VIRTIO};
 use super::report::{Measured, NetSample, Ran};
 use crate::console::Console;
 use crate::error::BenchError;
@@ -39,7 +39,11 @@ pub fn run(
         Over::User => NetCarrier::User(UserNetwork::default()),
     }))];
     let command = case.work.command(port, count);
-    config.command_line = format!("quiet run='net static {CLIENT}/24 gw {HOST}; {command}'");
+    let poll = match guest.device {
+        NO_POLL => "net poll 0; ",
+        _ => "",
+    };
+    config.command_line = format!("quiet run='net static {CLIENT}/24 gw {HOST}; {poll}{command}'");
     let console = Console::keeping(case.work.mark());
     let mut vm = Vm::new(config, Box::new(console.clone()))?;
     if case.over == Over::Tap {

@@ -14,6 +14,8 @@ pub use super::super::plan::Who;
 pub const VIRTIO: &str = "virtio-net";
 /// The trapped device.
 pub const NE2000: &str = "ne2000";
+/// Virtio-net, with each piece of news announced by an interrupt (docs/network.md).
+pub const NO_POLL: &str = "without polling";
 /// Bytes of an operation of a stream.
 const PIECE: u64 = 64 << 10;
 
@@ -161,6 +163,10 @@ pub fn cases(options: &IoOptions) -> Vec<Case> {
                     wiring,
                     ..usual(Mode::Pv)
                 })
+            }));
+            who.push(Who::Guest(Guest {
+                device: NO_POLL,
+                ..usual(Mode::Pv)
             }));
         }
         let modes = MODES.iter().copied();
