@@ -287,18 +287,19 @@ fn an_answer_while_the_guest_polls_interrupts_nobody() {
     each_mode(|mode| {
         // So distant that a guest is asleep by then if it does not poll.
         let interrupts = |poll_us: u32| {
-            let peer = Peer::at(Duration::from_millis(50));
-            let script = format!("{STATIC}; net poll {poll_us}; ping 10.0.2.2 10; net");
+            let peer = Peer::at(Duration::from_millis(200));
+            let script = format!("{STATIC}; net poll {poll_us}; ping 10.0.2.2 6; net");
             let ran = on_socket(mode, &peer, &script);
-            assert!(ran.lines().contains(&"10 sent, 10 received"));
+            assert!(ran.lines().contains(&"6 sent, 6 received"));
             assert_says(&ran, &format!("polled {poll_us} us after news"));
             // Behind the source of random numbers.
             let network = ran.outcome.devices.last();
             network.expect("it counts").interrupts
         };
         let (announced, polled) = (interrupts(0), interrupts(1_000_000));
-        assert!(announced >= 10, "{announced} interrupts for 10 answers");
-        assert!(polled <= 3, "{polled} interrupts where the guest polls");
+        // The slowest guest is late for one now and then; and the first news find the other one asleep.
+        assert!(announced >= 4, "{announced} interrupts for 6 answers");
+        assert!(polled <= 2, "{polled} interrupts where the guest polls");
     });
 }
 
