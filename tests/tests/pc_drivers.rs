@@ -1,5 +1,5 @@
 //! The guest's drivers of timer, clock and reset, on devices that answer nonsense. On the real ones they run in
-//! `trapped.rs`.
+//! `trapped`.
 
 use std::collections::VecDeque;
 
