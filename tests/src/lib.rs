@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod differential;
+pub mod disk;
 pub mod image;
 
 use std::io::{self, Write};

@@ -15,7 +15,8 @@ use std::time::Duration;
 use hypercall_abi::Mode;
 use hypervisor::Config;
 use hypervisor::io::{Device, Net, NetCarrier};
-use netstack::hash::{Fnv, WordFnv};
+use netstack::hash::WordFnv;
+use tests::disk::fnv;
 use tests::{Ran, each_mode, kernel, need_kvm, run, run_with};
 
 use host::{TAP, in_namespace, set_up_tap};
@@ -52,12 +53,6 @@ fn assert_says(ran: &Ran, text: &str) {
 fn bytes(len: usize) -> Vec<u8> {
     let byte = |at: usize| (at as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0];
     (0..len).map(byte).collect()
-}
-
-fn fnv(bytes: &[u8]) -> u64 {
-    let mut hash = Fnv::new();
-    hash.add(bytes);
-    hash.0
 }
 
 fn word_fnv(bytes: &[u8]) -> u64 {

@@ -3,9 +3,8 @@
 use hypercall_abi::Mode;
 use hypervisor::io::{Device, Disk};
 use hypervisor::{Config, IoKind};
+use tests::disk::{SECTORS, image};
 use tests::{each_mode, need_kvm, run};
-
-use super::{SECTORS, image};
 
 /// An access to a register: a byte written, or read.
 #[derive(Clone, Copy, Debug)]

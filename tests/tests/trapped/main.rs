@@ -9,15 +9,8 @@ use hypervisor::doctor::{self, Platform};
 use hypervisor::io::{Device, Disk, Engine};
 use hypervisor::{Config, HostError, IoKind, Vm};
 use tempfile::NamedTempFile;
+use tests::disk::{SECTORS, assert_finds_a_wrong_sector, assert_keeps_what_is_written, image};
 use tests::{FOREIGN, Ran, TINY, each_mode, kernel, need_kvm, run};
-
-const SECTORS: u64 = 2048;
-
-fn image() -> NamedTempFile {
-    let file = NamedTempFile::new().expect("a file");
-    file.as_file().set_len(SECTORS * 512).expect("room");
-    file
-}
 
 fn with(mode: Mode, devices: Vec<Device>, script: &str) -> Config {
     let mut config = kernel(mode, script);
@@ -34,34 +27,10 @@ fn ran(mode: Mode, file: &NamedTempFile, script: &str) -> Ran {
     ))
 }
 
-/// FNV-1a, as the kernel's `disk read` has it.
-fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
 #[test]
 fn what_is_written_is_in_the_file_and_read_back() {
     each_mode(|mode| {
-        let file = image();
-        let first = ran(mode, &file, "disk hda write 3 40 7; disk hda flush");
-        assert_eq!(first.status(), 0, "{}", first.output);
-        let bytes = fs::read(file.path()).expect("the image");
-        let (before, rest) = bytes.split_at(3 * 512);
-        let (written, after) = rest.split_at(40 * 512);
-        assert!(before.iter().chain(after).all(|byte| *byte == 0));
-        // Sectors differ from each other.
-        let mut sectors: Vec<&[u8]> = written.chunks(512).collect();
-        sectors.sort_unstable();
-        sectors.dedup();
-        assert_eq!(sectors.len(), 40);
-        let again = ran(mode, &file, "disk hda verify 3 40 7; disk hda read 0 60");
-        let lines = again.lines();
-        let hash = format!("60 sectors, fnv1a {:016x}", fnv(&bytes[..60 * 512]));
-        assert!(lines.contains(&"40 sectors, 0 wrong"), "{lines:?}");
-        assert!(lines.contains(&hash.as_str()), "{hash}: {lines:?}");
-        assert_eq!(fs::read(file.path()).expect("the image"), bytes);
+        assert_keeps_what_is_written("hda", 40, |file, script| ran(mode, file, script));
     });
 }
 
@@ -123,13 +92,7 @@ fn what_has_no_trapped_counterpart_stays_virtio() {
 
 #[test]
 fn a_wrong_sector_is_found_and_ends_the_script_with_its_status() {
-    each_mode(|mode| {
-        let file = image();
-        let ran = ran(mode, &file, "disk hda write 0 16 1; disk hda verify 0 17 1");
-        assert_eq!(ran.status(), 1, "{}", ran.output);
-        let end = "17 sectors, 1 wrong\ninput/output error\n";
-        assert!(ran.output.contains(end), "{}", ran.output);
-    });
+    each_mode(|mode| assert_finds_a_wrong_sector("hda", |file, script| ran(mode, file, script)));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use hypercall_abi::Mode;
 use hypervisor::io::{Device, Disk, Net, NetCarrier};
 use hypervisor::{Config, Vm};
+use tests::disk::assert_written;
 use tests::{Output, each_mode, kernel, need_kvm, run};
 
 /// The disk's size.
@@ -136,12 +137,7 @@ fn what_is_written_is_in_the_file_and_read_back_without_an_exit() {
                 .first()
                 .map_or(0, |counts| counts.interrupts);
             assert!(interrupts > 0, "requests end by interrupts");
-            let bytes = back_end.bytes();
-            assert!(bytes[..3 * 512].iter().all(|byte| *byte == 0));
-            let mut sectors: Vec<&[u8]> = bytes[3 * 512..303 * 512].chunks(512).collect();
-            sectors.sort_unstable();
-            sectors.dedup();
-            assert_eq!(sectors.len(), 300, "sectors differ");
+            assert_written(&back_end.bytes(), 3, 300);
         }
     });
 }
