@@ -1,4 +1,4 @@
-//! Guest memory: one mapping each for memory below and beyond the device hole, and one for each monitor,
+//! Guest memory: one mapping each for memory below and beyond the device hole, and one for the monitors,
 //! which is not part of what a guest may name in a call. All are private and anonymous, but for the
 //! guest's own where another process serves one of its devices.
 
@@ -120,9 +120,8 @@ impl Memory {
             source: io::Error::other(error),
         };
         let dma = GuestMemoryMmap::from_arc_regions(regions.clone()).map_err(fail)?;
-        for range in monitor::regions(mode) {
-            regions.push(Arc::new(map(*range, false, Sharing::Private)?));
-        }
+        let monitors = map(monitor::region(mode), false, Sharing::Private)?;
+        regions.push(Arc::new(monitors));
         regions.sort_by_key(|region| region.start_addr());
         let all = GuestMemoryMmap::from_arc_regions(regions).map_err(fail)?;
         Ok(Self { all, dma, ram })

@@ -226,6 +226,7 @@ impl Vm {
         let mut regs = processor::entry_registers(start.entry);
         let mut kind = None;
         let mut native = None;
+        let mut stats = Stats::default();
         let mut root = start.root;
         match config.mode {
             Mode::Hvm => {}
@@ -266,6 +267,9 @@ impl Vm {
                     },
                 )?;
                 root = guest.first_root(&memory)?;
+                if config.timing {
+                    stats.first_tables(guest.tables_took());
+                }
                 native = Some(Box::new(guest));
             }
         }
@@ -294,7 +298,7 @@ impl Vm {
             door: CallDoor {
                 mode: config.mode,
                 vendors: Vendors::default(),
-                stats: Stats::default(),
+                stats,
                 timing: config.timing,
                 trace: None,
                 ring: installed.ring,

@@ -31,7 +31,7 @@ pub struct Phases {
     pub prompt: Duration,
     /// Exits from the first instruction to the end.
     pub exits: u64,
-    /// Those of them for page tables.
+    /// Those of them for page tables; their time has that of the tables that the guest began with.
     pub for_tables: Count,
     /// The closing, once the guest has powered off.
     pub teardown: Duration,
@@ -80,7 +80,11 @@ pub fn phases(mode: Mode, learned: Option<&Learned>, watch: &Watch) -> Result<Ph
 fn for_tables(stats: &Stats) -> Count {
     let kinds = ["hidden page fault", "trap mov cr3", "trap invlpg"];
     let found = kinds.iter().filter_map(|kind| stats.exits.get(kind));
-    found.fold(Count::default(), |all, one| Count {
+    let first = Count {
+        count: 0,
+        total_ns: stats.first_tables_ns,
+    };
+    found.fold(first, |all, one| Count {
         count: all.count + one.count,
         total_ns: all.total_ns + one.total_ns,
     })

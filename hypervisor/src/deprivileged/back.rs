@@ -1,5 +1,7 @@
 //! The way back into the guest: the registers, the root to run on, and what is to be changed before.
 
+use hypercall_abi::layout::MONITOR_PHYS;
+
 use super::Deprivileged;
 use super::frame::{self, Entry};
 use super::real;
@@ -83,7 +85,7 @@ impl Vm {
     /// Forget all shadow tables and all copies, here and in KVM.
     pub(super) fn reset_shadow(&mut self, guest: &mut Deprivileged) -> Result<(), HostError> {
         self.memory.clear(layout::POOL)?;
-        self.memory.renew(&self.fd, layout::REGION.start)?;
+        self.memory.renew(&self.fd, MONITOR_PHYS)?;
         guest.shadow.clear();
         guest.copies.clear();
         guest.copies_gone();

@@ -23,8 +23,8 @@ use crate::vm::Vm;
 
 /// RFLAGS that patched code does not show: while one is set, it faults.
 const HIDDEN: u64 = flag::TF | flag::IOPL | flag::NT | flag::AC;
-/// A page table entry for the flag: present, writable, for CPL 3, not executable.
-const FLAG_ENTRY: u64 = layout::phys(layout::FLAG) | 1 << 63 | 7;
+/// A page table entry for the flag: present, writable, for CPL 3, accessed and dirty, not executable.
+const FLAG_ENTRY: u64 = layout::phys(layout::FLAG) | 1 << 63 | 0x67;
 
 /// The virtual interrupt flag in memory, and what waits for it.
 #[derive(Debug, Default)]
@@ -63,6 +63,21 @@ impl Deprivileged {
         let byte = if is_on { inline::ON } else { 0 };
         memory.put(layout::phys(layout::FLAG), &[byte])?;
         Ok(is_on || !self.flag.waits)
+    }
+
+    /// Map the flag for a guest that has not begun: no interrupt waits, and no other flag is set.
+    ///
+    /// # Errors
+    /// [`HostError`], when it cannot be written.
+    pub(super) fn show_flag(&mut self, memory: &Memory) -> Result<(), HostError> {
+        if self.has_flag() {
+            for page in [PATCH_FLAG, PATCH_SET] {
+                let entry = patch_entry(patch_linear(page));
+                memory.put(entry, &FLAG_ENTRY.to_le_bytes())?;
+            }
+            self.flag.is_mapped = [true; 2];
+        }
+        Ok(())
     }
 
     /// What the monitor has to change in the flag's mappings before the kernel goes on.

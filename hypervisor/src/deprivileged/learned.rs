@@ -141,6 +141,9 @@ impl Patching {
 
     /// Put the patches' code into the machine.
     fn put(&self, memory: &Memory) -> Result<(), HostError> {
+        // They are one after another, from the first one on.
+        let first = layout::phys(layout::PATCH_CODE.start);
+        memory.populate(first, self.area_pages().count() as u64 * PAGE);
         for (linear, phys) in self.area_pages() {
             memory.put(
                 layout::patch_entry(linear),

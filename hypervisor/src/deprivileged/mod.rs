@@ -25,6 +25,7 @@ mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use iced_x86::Instruction;
 use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
@@ -65,6 +66,8 @@ pub struct Deprivileged {
     devices: [Range<u64>; 2],
     /// The shadow root that is loaded.
     root: u64,
+    /// How long it took to make the tables that the guest begins with.
+    tables_took: Duration,
     /// Whether the monitor was told to sleep.
     is_asleep: bool,
     /// Whether the real processor stops after the next instruction, with interrupts off, because the
@@ -129,6 +132,9 @@ pub struct Start {
     pub learned: Option<Arc<Knowledge>>,
 }
 
+/// How many shadow tables the host backs with memory at once: a boot to the shell's prompt uses as many.
+const FIRST_TABLES: u64 = 20;
+
 impl Deprivileged {
     /// A guest that has not begun.
     ///
@@ -162,6 +168,7 @@ impl Deprivileged {
             shared: start.shared,
             devices: start.devices,
             root: 0,
+            tables_took: Duration::ZERO,
             is_asleep: false,
             is_stepping: false,
             step_from: 0,
@@ -191,12 +198,22 @@ impl Deprivileged {
     /// # Errors
     /// [`HostError`], when there is none.
     pub fn first_root(&mut self, memory: &Memory) -> Result<u64, HostError> {
+        self.know_code(memory)?;
+        let start = Instant::now();
+        memory.populate(layout::TABLES, FIRST_TABLES * 4096);
         let root = self.select(memory);
         self.root = root.map_err(|Full| HostError::Missing {
             what: "room for shadow page tables",
         })?;
         self.fill_ahead(memory)?;
+        self.tables_took = start.elapsed();
+        self.show_flag(memory)?;
         Ok(self.root)
+    }
+
+    /// How long it took to make the shadow tables that the guest begins with.
+    pub fn tables_took(&self) -> Duration {
+        self.tables_took
     }
 
     /// The shadow root of the virtual processor's tables and level.

@@ -1,16 +1,24 @@
 //! Page faults of a deprivileged guest: the shadow's, the copies', or the guest's own.
 
+use hypercall_abi::layout::MONITOR_GIB;
+
 use super::copies::Full;
 use super::memory::{Owner, paging, translate};
 use super::{Deprivileged, is_silent};
 use crate::error::{GuestFault, HostError};
-use crate::machine::cpu::Exception;
-use crate::machine::paging::{Access, PageFault};
+use crate::machine::cpu::{Exception, is_canonical};
+use crate::machine::paging::entry::ACCESSED;
+use crate::machine::paging::{Access, PageFault, Step, walk};
 use crate::machine::shadow::{Resolution, View};
 use crate::memory::Memory;
 
 const FRAME: u64 = !0xfff;
 const PAGE: usize = 4096;
+
+/// What of an address says which last-level page table it goes through.
+fn table_of(at: u64) -> u64 {
+    at & !0x1f_ffff
+}
 
 /// What a page fault was.
 #[derive(Clone, Debug)]
@@ -49,15 +57,8 @@ impl Deprivileged {
             let frame = found.phys & FRAME;
             if access.write {
                 self.written(memory, frame);
-            } else if memory.is_ram(frame) {
-                self.recall(memory)?;
-                if self.copies.is_stale(memory, frame) {
-                    self.written(memory, frame);
-                }
-                if self.copy(memory, frame).is_err() {
-                    return Ok(Outcome::Full);
-                }
-                self.executed_elsewhere(memory, at, frame)?;
+            } else if memory.is_ram(frame) && self.fetched(memory, at, frame)?.is_err() {
+                return Ok(Outcome::Full);
             }
         }
         let mut owner = Owner {
@@ -73,7 +74,7 @@ impl Deprivileged {
             .fault(memory, &paging, view, at, code, &mut owner);
         Ok(match resolution {
             Resolution::Filled => {
-                if is_kernel_code {
+                if is_kernel_code && !self.is_known(memory, self.regs.rip) {
                     self.discover(memory)?;
                 }
                 Outcome::Hidden
@@ -93,16 +94,68 @@ impl Deprivileged {
         })
     }
 
-    /// Where a root leads to nothing yet, the kernel's next instruction would fault: fill what that needs ahead of it.
-    /// What is wrong with it, the fault says.
+    /// The kernel fetches an instruction at `at`, from a frame of memory: have a copy of it.
+    fn fetched(
+        &mut self,
+        memory: &Memory,
+        at: u64,
+        frame: u64,
+    ) -> Result<Result<(), Full>, HostError> {
+        self.recall(memory)?;
+        if self.copies.is_stale(memory, frame) {
+            self.written(memory, frame);
+        }
+        let copied = self.copy(memory, frame);
+        if copied.is_ok() {
+            self.executed_elsewhere(memory, at, frame)?;
+        }
+        Ok(copied)
+    }
+
+    /// Know the code that the kernel begins with. What is wrong with it, the first fault says.
+    ///
+    /// # Errors
+    /// [`HostError`], when copies cannot be written.
+    pub(super) fn know_code(&mut self, memory: &Memory) -> Result<(), HostError> {
+        let at = self.regs.rip;
+        let fetch = Access {
+            execute: true,
+            ..Access::default()
+        };
+        if let Ok(found) = translate(memory, &self.cpu, at, fetch)
+            && memory.is_ram(found.phys)
+            && self.fetched(memory, at, found.phys & FRAME)?.is_ok()
+        {
+            self.discover(memory)?;
+        }
+        Ok(())
+    }
+
+    /// Where a root leads to nothing yet, the kernel's next instructions would fault: fill what the first one needs
+    /// ahead of it, and what registers point to. What is wrong with it, the fault says.
     ///
     /// # Errors
     /// [`HostError`], when copies cannot be written.
     pub(super) fn fill_ahead(&mut self, memory: &Memory) -> Result<(), HostError> {
-        if self.shadow.take_blank() && self.view() == View::Kernel {
-            self.page_fault(memory, self.regs.rip, PageFault::FETCH)?;
+        if !self.shadow.take_blank() || self.view() != View::Kernel {
+            return Ok(());
+        }
+        self.page_fault(memory, self.regs.rip, PageFault::FETCH)?;
+        let mut tables = vec![table_of(self.regs.rip)];
+        for at in self.regs.general {
+            if is_canonical(at) && !tables.contains(&table_of(at)) && self.was_used(memory, at) {
+                tables.push(table_of(at));
+                self.page_fault(memory, at, 0)?;
+            }
         }
         Ok(())
+    }
+
+    /// Whether the kernel's page tables lead an address somewhere, and have led somebody there before.
+    fn was_used(&self, memory: &Memory, at: u64) -> bool {
+        let found = walk(memory, &paging(&self.cpu), at, Access::default());
+        let is_used = |step: &Step| step.value & ACCESSED != 0;
+        at < MONITOR_GIB && found.is_ok_and(|found| found.path.steps().iter().all(is_used))
     }
 
     /// Have a copy of a frame. Where it is of the image's code, have copies of all that code: it is

@@ -23,8 +23,8 @@ use crate::patch::{
 const PAGE: u64 = 4096;
 /// How many arrivals in the middle of a moved range are often.
 const OFTEN: usize = 4;
-/// A page table entry for patched code: present, for CPL 3, not writable.
-const CODE_ENTRY: u64 = 1 | 4;
+/// A page table entry for patched code: present, for CPL 3, accessed and dirty, not writable.
+const CODE_ENTRY: u64 = 0x65;
 
 /// The patches of a guest, and where it is in them.
 #[derive(Clone, Debug)]

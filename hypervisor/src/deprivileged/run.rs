@@ -519,7 +519,7 @@ impl Deprivileged {
     }
 
     /// Whether the kernel's instruction at `at` is in a copy.
-    fn is_known(&self, memory: &Memory, at: u64) -> bool {
+    pub(super) fn is_known(&self, memory: &Memory, at: u64) -> bool {
         let fetch = Access {
             execute: true,
             ..Access::default()

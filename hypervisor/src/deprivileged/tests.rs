@@ -66,7 +66,7 @@ fn remap(memory: &Memory, guest: &mut Deprivileged) {
         let paging = super::paging(&guest.cpu);
         guest.shadow.invalidate(memory, &paging, CODE);
         guest.shadow.flush_all();
-        guest.first_root(memory).unwrap();
+        guest.root = guest.select(memory).expect("room");
     }
 }
 
@@ -77,7 +77,7 @@ fn execute(memory: &Memory, guest: &mut Deprivileged, at: u64) {
 
 /// Whether the processor executes at an address without a fault.
 fn is_executable(memory: &Memory, guest: &mut Deprivileged, at: u64) -> bool {
-    let mut table = guest.first_root(memory).unwrap();
+    let mut table = guest.select(memory).expect("room");
     // As the monitor does before the guest goes on.
     for edit in guest.shadow.take_edits().unwrap().list {
         memory.put(edit.entry, &edit.value.to_le_bytes()).unwrap();

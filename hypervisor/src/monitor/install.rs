@@ -2,6 +2,7 @@
 //! to the kernel's event entries.
 
 use hypercall_abi::{GuestVirt, layout};
+use zerocopy::IntoBytes;
 
 use super::gates::{self, KvmKind};
 use super::{code, tables};
@@ -17,8 +18,8 @@ const USER_DIRECTORY: u64 = 4;
 const USER_TABLE: u64 = 5;
 const AREAS: u64 = 6;
 
-/// Page-table bits (SDM vol. 3, 4.5).
-const PRESENT: u64 = 1;
+/// Page-table bits (SDM vol. 3, 4.5): present; accessed and dirty from the start, so that nobody has to set them.
+const PRESENT: u64 = 0x61;
 const WRITE: u64 = 2;
 const USER: u64 = 4;
 const UNCACHED: u64 = 0x18;
@@ -56,10 +57,7 @@ pub fn install(memory: &Memory, kind: Option<KvmKind>, root: u64) -> Result<Inst
     let area = layout::vcpu_area(0);
     let code = code::code();
     let put = |number: u64, offset: u64, bytes: &[u8]| memory.put(page(number) + offset, bytes);
-    let put_words = |number, offset, words: &[u64]| {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        put(number, offset, &bytes)
-    };
+    let put_words = |number, offset, words: &[u64]| put(number, offset, words.as_bytes());
     let absolute = |offsets: &[u64]| {
         offsets
             .iter()
@@ -100,15 +98,12 @@ pub fn install(memory: &Memory, kind: Option<KvmKind>, root: u64) -> Result<Inst
             ),
         )?;
         let tables_page = part(layout::AREA_TABLES);
-        put(
-            tables_page,
-            0,
-            &tables::idt(
-                layout::ENTRY_VECTORS as usize,
-                tables::Interrupts::InASlotOfTheirOwn,
-                |vector| area + code.vectors[vector],
-            ),
-        )?;
+        let idt = tables::idt(
+            layout::ENTRY_VECTORS as usize,
+            tables::Interrupts::InASlotOfTheirOwn,
+            |vector| area + code.vectors[vector],
+        );
+        put_words(tables_page, 0, &idt)?;
         let tss = area + layout::AREA_TABLES + tables::TSS;
         put_words(tables_page, tables::GDT, &tables::gdt(tss))?;
         let events = area + layout::AREA_EVENTS;

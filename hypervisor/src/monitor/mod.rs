@@ -16,14 +16,14 @@ use hypercall_abi::{Mode, layout};
 pub use code::{Code, code};
 pub(crate) use install::{Installed, PAGES, install, interrupted, set_event_entries};
 
-/// The guest-physical regions of the monitors that a mode needs, in ascending order.
-pub(crate) fn regions(mode: Mode) -> &'static [Range] {
-    const BASE: Range = Range {
-        start: layout::MONITOR_PHYS,
-        len: PAGES * 4096,
+/// The guest-physical memory of the monitors that a mode needs: one region, since each more of them takes KVM time.
+pub(crate) fn region(mode: Mode) -> Range {
+    let end = match mode {
+        Mode::Hvm | Mode::Pv => layout::MONITOR_PHYS + PAGES * 4096,
+        Mode::Trap | Mode::Patch => native::layout::END,
     };
-    match mode {
-        Mode::Hvm | Mode::Pv => &[BASE],
-        Mode::Trap | Mode::Patch => &[BASE, native::layout::REGION],
+    Range {
+        start: layout::MONITOR_PHYS,
+        len: end - layout::MONITOR_PHYS,
     }
 }

@@ -59,8 +59,8 @@ pub fn tss(exception_slot_end: u64, interrupt_slot_end: u64, stacks: u64) -> [u8
     tss
 }
 
-/// An IDT of so many interrupt gates, to the stubs whose addresses `stub` gives.
-pub fn idt(vectors: usize, interrupts: Interrupts, stub: impl Fn(usize) -> u64) -> Vec<u8> {
+/// The words of an IDT of so many interrupt gates, to the stubs whose addresses `stub` gives.
+pub fn idt(vectors: usize, interrupts: Interrupts, stub: impl Fn(usize) -> u64) -> Vec<u64> {
     (0..vectors)
         .flat_map(|vector| {
             let at = stub(vector);
@@ -79,7 +79,7 @@ pub fn idt(vectors: usize, interrupts: Interrupts, stub: impl Fn(usize) -> u64) 
                 | u64::from(ist) << 32
                 | access << 40
                 | (at >> 16 & 0xffff) << 48;
-            [low.to_le_bytes(), (at >> 32).to_le_bytes()].concat()
+            [low, at >> 32]
         })
         .collect()
 }

@@ -1,7 +1,9 @@
 //! The room for patched code: pages of the kernel view within a jump's reach.
 
+use std::collections::BTreeMap;
 use std::iter::StepBy;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::Refusal;
 use super::plan::{JUMP, Plan};
@@ -15,11 +17,11 @@ const TRAP: u8 = 0xf4;
 /// Where no low byte of the displacement is given, code begins at such multiples.
 const STEP: u64 = 16;
 
-/// The pages, and what of them is taken.
+/// The pages, and what of them is taken. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Area {
     /// By page of `layout::PATCHES`: which page of the monitor's it shows, and a flag for each byte.
-    pages: Vec<Option<Page>>,
+    pages: Arc<BTreeMap<u64, Page>>,
     /// The numbers of those that there are.
     known: Vec<u64>,
     /// Where the last code without a low byte of the displacement ended: there is room behind it, mostly.
@@ -77,7 +79,7 @@ impl Area {
             new.extend(self.add_page(number));
             let first = patch_linear(number);
             let range = at.max(first) - first..end.min(first + PAGE) - first;
-            if let Some(Some(page)) = self.pages.get_mut(number as usize)
+            if let Some(page) = Arc::make_mut(&mut self.pages).get_mut(&number)
                 && let Some(taken) = page.taken.get_mut(range.start as usize..range.end as usize)
             {
                 taken.fill(true);
@@ -91,13 +93,9 @@ impl Area {
         if self.page(number).is_some() {
             return None;
         }
-        self.pages
-            .resize_with((PATCHES_LEN / PAGE) as usize, || None);
         let phys = phys(PATCH_CODE.start + self.known.len() as u64);
-        *self.pages.get_mut(number as usize)? = Some(Page {
-            phys,
-            taken: Box::new([false; 4096]),
-        });
+        let taken = Box::new([false; 4096]);
+        Arc::make_mut(&mut self.pages).insert(number, Page { phys, taken });
         self.known.push(number);
         Some((patch_linear(number), phys))
     }
@@ -116,7 +114,7 @@ impl Area {
 
     /// Give all room back. The pages stay where they are.
     pub fn clear(&mut self) {
-        for page in self.pages.iter_mut().flatten() {
+        for page in Arc::make_mut(&mut self.pages).values_mut() {
             page.taken.fill(false);
         }
         self.next = 0;
@@ -129,7 +127,7 @@ impl Area {
     }
 
     fn page(&self, number: u64) -> Option<&Page> {
-        self.pages.get(number as usize)?.as_ref()
+        self.pages.get(&number)
     }
 
     fn is_free(&self, at: u64, len: usize) -> bool {

@@ -1,7 +1,9 @@
 //! The patches there are: from the guest's addresses to the area's, and back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::Kind;
 
@@ -64,24 +66,25 @@ impl Patch {
     }
 }
 
-/// The patches of a virtual machine.
+/// The patches of a virtual machine. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
     /// By the linear address in the area.
-    by_area: BTreeMap<u64, Arc<Patch>>,
+    by_area: Arc<BTreeMap<u64, Arc<Patch>>>,
     /// The area's address, by each moved instruction's linear address.
-    by_rip: HashMap<u64, u64>,
+    by_rip: Arc<FxHashMap<u64, u64>>,
 }
 
 impl Live {
     /// Add a patch.
     pub fn add(&mut self, patch: Patch) {
+        let by_rip = Arc::make_mut(&mut self.by_rip);
         for step in &patch.steps {
             if step.rip < patch.end {
-                self.by_rip.entry(step.rip).or_insert(patch.at);
+                by_rip.entry(step.rip).or_insert(patch.at);
             }
         }
-        self.by_area.insert(patch.at, Arc::new(patch));
+        Arc::make_mut(&mut self.by_area).insert(patch.at, Arc::new(patch));
     }
 
     /// All of them, by their place in the area.
@@ -93,12 +96,14 @@ impl Live {
     pub fn remove(&mut self, which: impl Fn(&Patch) -> bool) -> Vec<Arc<Patch>> {
         let chosen = self.by_area.iter().filter(|(_, patch)| which(patch));
         let chosen: Vec<u64> = chosen.map(|(at, _)| *at).collect();
-        let taken: Vec<Arc<Patch>> = chosen
-            .iter()
-            .filter_map(|at| self.by_area.remove(at))
-            .collect();
+        if chosen.is_empty() {
+            return Vec::new();
+        }
+        let by_area = Arc::make_mut(&mut self.by_area);
+        let taken: Vec<Arc<Patch>> = chosen.iter().filter_map(|at| by_area.remove(at)).collect();
+        let by_rip = Arc::make_mut(&mut self.by_rip);
         for patch in &taken {
-            self.by_rip.retain(|_, at| *at != patch.at);
+            by_rip.retain(|_, at| *at != patch.at);
         }
         taken
     }

@@ -23,7 +23,7 @@ struct Site {
 /// The sites that trapped lately. Each use compares the bytes, so the guest may change its code.
 #[derive(Debug)]
 pub struct Sites {
-    slots: Box<[Site]>,
+    slots: Box<[Option<Box<Site>>]>,
 }
 
 impl Default for Sites {
@@ -35,16 +35,8 @@ impl Default for Sites {
 impl Sites {
     /// No site is known.
     pub fn new() -> Self {
-        let empty = Site {
-            rip: 0,
-            is_64_bit: true,
-            len: 0,
-            bytes: [0; LONGEST],
-            instruction: Instruction::default(),
-        };
-        Self {
-            slots: vec![empty; SLOTS].into_boxed_slice(),
-        }
+        let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
+        Self { slots }
     }
 
     /// The instruction at `rip` in the guest's code segment. Bytes that are no instruction give an
@@ -65,7 +57,10 @@ impl Sites {
             cpu.cs.base.wrapping_add(rip) & 0xffff_ffff
         };
         let number = slot_of(rip);
-        let known = match self.slots.get(number) {
+        let Some(slot) = self.slots.get_mut(number) else {
+            return Err(Refusal::Unsupported("an instruction without a slot"));
+        };
+        let known = match slot {
             Some(site) if site.rip == rip && site.is_64_bit == is_64_bit && site.len > 0 => {
                 let mut bytes = [0; LONGEST];
                 let len = usize::from(site.len);
@@ -75,13 +70,12 @@ impl Sites {
             }
             _ => false,
         };
-        let Some(slot) = self.slots.get_mut(number) else {
-            return Err(Refusal::Unsupported("an instruction without a slot"));
-        };
         if !known {
-            *slot = fetch(cpu, memory, rip, at)?;
+            let site = fetch(cpu, memory, rip, at)?;
+            *slot = Some(Box::new(site));
         }
-        Ok(&slot.instruction)
+        let missing = Refusal::Unsupported("an instruction without a slot");
+        slot.as_ref().map(|site| &site.instruction).ok_or(missing)
     }
 }
 

@@ -82,7 +82,7 @@ impl Grant {
     /// The shadow entry.
     pub fn entry(self, frame: u64, backing: Backing) -> u64 {
         let bit = |is_set: bool, bit: u64| if is_set { bit } else { 0 };
-        let data = PRESENT | USER | bit(self.write, WRITE);
+        let data = PRESENT | USER | USED | bit(self.write, WRITE);
         match backing {
             Backing::Ram {
                 phys,
@@ -106,9 +106,14 @@ impl Grant {
 
 const DEVICE: u64 = UNCACHED | WRITE_THROUGH | NO_EXECUTE;
 
+/// Nobody reads these bits of a shadow entry; those of the guest's entry are the guest's. They are set from the start,
+/// since to set them takes the processor time, and a KVM with shadow tables a fault for the first read of a page and
+/// one for the first store.
+const USED: u64 = ACCESSED | DIRTY;
+
 /// The entry of a shadow table that leads to another: the last entry alone restricts.
 pub(super) fn link(table: u64) -> u64 {
-    table | PRESENT | WRITE | USER
+    table | PRESENT | WRITE | USER | ACCESSED
 }
 
 /// Whether a shadow entry lets the real CPL 3 do this.
@@ -120,12 +125,12 @@ pub(super) fn satisfies(shadow: u64, access: Access) -> bool {
 
 /// Whether two shadow entries are the same, but for what the processor has noted in them.
 pub(super) fn is_same(old: u64, new: u64) -> bool {
-    (old ^ new) & !(ACCESSED | DIRTY) == 0
+    (old ^ new) & !USED == 0
 }
 
 /// Whether the second shadow entry differs from the first, which is present, in more rights alone.
 pub(super) fn is_upgrade(old: u64, new: u64) -> bool {
-    let old = old & !(ACCESSED | DIRTY);
+    let [old, new] = [old, new].map(|entry| entry & !USED);
     let added = new & !old & !NO_EXECUTE | old & !new & NO_EXECUTE;
     let taken = old & !new & !NO_EXECUTE | new & !old & NO_EXECUTE;
     taken == 0 && added & !(WRITE | NO_EXECUTE) == 0

@@ -1,6 +1,7 @@
 //! Puts the monitor of a deprivileged native guest into guest memory.
 
 use hypercall_abi::layout::{APIC_PHYS, DOORBELL_PAGE, DOORBELL_PHYS, MONITOR_GIB, WINDOW};
+use zerocopy::IntoBytes;
 
 use super::code;
 use super::layout::{
@@ -21,18 +22,19 @@ const USER: u64 = 4;
 const UNCACHED: u64 = 0x18;
 const LARGE: u64 = 0x80;
 const NO_EXECUTE: u64 = 1 << 63;
-const READ_WRITE: u64 = PRESENT | WRITE | NO_EXECUTE;
-const LINK: u64 = PRESENT | WRITE | USER;
+/// Accessed and dirty from the start, so that nobody has to set them.
+const READ: u64 = PRESENT | 0x60;
+const READ_WRITE: u64 = READ | WRITE | NO_EXECUTE;
+const LINK: u64 = READ | WRITE | USER;
 
 /// Write the monitor and the page directories that the shadow roots link.
 ///
 /// `fast_traps`: CLI and STI of the kernel are handled in the monitor.
 pub fn install(memory: &Memory, fast_traps: bool) -> Result<(), HostError> {
-    memory.populate(phys(CODE), PATCH_CODE.start * 4096);
     memory.put(phys(CODE), code::bytes())?;
     let arrival = |vector| code::vector(vector, fast_traps);
     let idt = tables::idt(256, Interrupts::OnTheStack, arrival);
-    memory.put(phys(IDT), &idt)?;
+    put_words(memory, phys(IDT), &idt)?;
     let tss = linear(DESCRIPTORS) + tables::TSS;
     put_words(memory, phys(DESCRIPTORS) + tables::GDT, &tables::gdt(tss))?;
     let slot = linear(FRAME_PAGE) + SLOT_END;
@@ -40,9 +42,9 @@ pub fn install(memory: &Memory, fast_traps: bool) -> Result<(), HostError> {
     memory.put(phys(DESCRIPTORS) + tables::TSS, &tss)?;
 
     for (page, rights) in [
-        (CODE, PRESENT),
+        (CODE, READ),
         (IDT, READ_WRITE),
-        (PAD, PRESENT | USER),
+        (PAD, READ | USER),
         (DESCRIPTORS, READ_WRITE),
         (FRAME_PAGE, READ_WRITE),
         (EDITS_PAGE, READ_WRITE),
@@ -75,11 +77,11 @@ fn install_patches(memory: &Memory) -> Result<(), HostError> {
     }
     let save = phys(SAVE) | READ_WRITE | USER;
     put_words(memory, patch_entry(patch_linear(PATCH_SAVE)), &[save])?;
-    let aside = phys(ASIDE) | PRESENT | USER;
+    let aside = phys(ASIDE) | READ | USER;
     put_words(memory, patch_entry(patch_linear(PATCH_ASIDE)), &[aside])?;
     for (page, table) in (0..).zip(inline::flag_tables()) {
         memory.put(phys(FLAG_TABLES + page), &table)?;
-        let entry = phys(FLAG_TABLES + page) | PRESENT | USER | NO_EXECUTE;
+        let entry = phys(FLAG_TABLES + page) | READ | USER | NO_EXECUTE;
         let at = patch_linear(PATCH_FLAG_TABLES + page);
         put_words(memory, patch_entry(at), &[entry])?;
     }
@@ -91,14 +93,15 @@ pub fn descriptors() -> (u64, u16, u64) {
     (linear(IDT), 256 * 16 - 1, linear(DESCRIPTORS))
 }
 
-/// Write what the probe of the kind of KVM runs, and return the root that maps it.
+/// Write what the probe of the kind of KVM runs, and return the root that maps it. [`install`] comes after it.
 pub fn install_probe(memory: &Memory) -> Result<u64, HostError> {
+    memory.populate(phys(CODE), PATCH_CODE.start * 4096);
     memory.put(phys(PAD), &gates::pad_page(None))?;
     let [root, pointers, directory, table] = [PROBE, PROBE + 1, PROBE + 2, PROBE + 3];
     put_entry(memory, root, MONITOR_GIB, 4, phys(pointers) | LINK)?;
     put_entry(memory, pointers, MONITOR_GIB, 3, phys(directory) | LINK)?;
     put_entry(memory, directory, WINDOW, 2, phys(table) | LINK)?;
-    put_entry(memory, table, linear(PAD), 1, phys(PAD) | PRESENT | USER)?;
+    put_entry(memory, table, linear(PAD), 1, phys(PAD) | READ | USER)?;
     let doorbell = DOORBELL_PHYS | READ_WRITE | USER;
     put_entry(memory, table, DOORBELL_PAGE, 1, doorbell)?;
     Ok(phys(root))
@@ -117,6 +120,5 @@ fn put_entry(
 }
 
 fn put_words(memory: &Memory, at: u64, words: &[u64]) -> Result<(), HostError> {
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    memory.put(at, &bytes)
+    memory.put(at, words.as_bytes())
 }
