@@ -112,6 +112,11 @@ pub enum BenchError {
         /// What is wrong.
         reason: String,
     },
+    /// What boots learn cannot be kept for the next ones.
+    #[error(
+        "cannot keep what a boot learned in a temporary directory: {0}; name another in TMPDIR"
+    )]
+    Cache(io::Error),
     /// The thread that bounds the runs could not be started.
     #[error("cannot start a thread: {0}; raise the limit of threads")]
     Thread(io::Error),

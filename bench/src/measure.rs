@@ -5,14 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
-use hypervisor::{FastTraps, Learned};
+use hypervisor::{CodeCache, FastTraps, Learned};
+use tempfile::TempDir;
 
 use crate::columns::MODES;
 use crate::error::BenchError;
 use crate::floor::{self, KvmOn, Platform};
 use crate::goals::goals;
 use crate::host::HostInfo;
-use crate::life::{self, Phases, Program};
+use crate::life::{self, Known, Phases, Program};
 use crate::micro::{self, Line, MicroRow, Outcome, Yardstick};
 use crate::options::{Effort, Options};
 use crate::progress::Progress;
@@ -43,6 +44,7 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Report, Ben
         ns_per_cycle: host.ns_per_cycle(),
         watch: Watch::start().map_err(BenchError::Thread)?,
         learned: HashMap::new(),
+        kept: tempfile::tempdir().map_err(BenchError::Cache)?,
         pools: HashMap::new(),
         extras: Vec::new(),
     };
@@ -133,6 +135,8 @@ struct Run<'a> {
     watch: Watch,
     /// What the boots of a mode have learned.
     learned: HashMap<Mode, Learned>,
+    /// And likewise, in files.
+    kept: TempDir,
     pools: HashMap<(Source, &'static str), Pool>,
     extras: Vec<Extra>,
 }
@@ -181,7 +185,11 @@ impl Run<'_> {
                 }
             }
         }
-        let less_tables = [life::PROMPT_LESS_TABLES, life::LEARNED_LESS_TABLES];
+        let less_tables = [
+            life::PROMPT_LESS_TABLES,
+            life::KEPT_LESS_TABLES,
+            life::LEARNED_LESS_TABLES,
+        ];
         let wants_exit = less_tables.iter().any(|name| self.options.wants(name));
         if wants_exit && !wanted.contains(&EXIT_OF_A_FAULT) {
             wanted.push(EXIT_OF_A_FAULT);
@@ -285,6 +293,8 @@ impl Run<'_> {
             life::FIRST_BYTE,
             life::SHELL_PROMPT,
             life::PROMPT_LESS_TABLES,
+            life::KEPT_PROMPT,
+            life::KEPT_LESS_TABLES,
             life::LEARNED_PROMPT,
             life::LEARNED_LESS_TABLES,
             life::BUSY_BOOT,
@@ -324,8 +334,8 @@ impl Run<'_> {
     }
 
     fn life(&mut self, mode: Mode, is_counted: bool) -> Result<(), BenchError> {
-        let phases = life::phases(mode, None, &self.watch)?;
-        let again = self.learned_life(mode, is_counted)?;
+        let phases = life::phases(mode, Known::Nothing, &self.watch)?;
+        self.known_lives(mode, is_counted)?;
         let first_instruction = life::first_instruction(mode, &self.watch)?;
         let wants_busy = [life::BUSY_BOOT, life::DECODE].map(|row| self.options.wants(row));
         let busy = match wants_busy.contains(&true) {
@@ -339,13 +349,6 @@ impl Run<'_> {
             self.add_time(source, life::FIRST_BYTE, phases.first_byte);
             self.add_time(source, life::VM_TEARDOWN, phases.teardown);
             self.add_prompt(mode, [life::SHELL_PROMPT, life::PROMPT_LESS_TABLES], phases);
-            if let Some(again) = again {
-                self.add_prompt(
-                    mode,
-                    [life::LEARNED_PROMPT, life::LEARNED_LESS_TABLES],
-                    again,
-                );
-            }
             if let Some(busy) = busy {
                 self.add_time(source, life::BUSY_BOOT, busy.took);
                 self.pool(source, life::BUSY_BOOT)
@@ -359,19 +362,35 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Boot a kernel whose code is known from boots before; in modes that know nothing of it, boot it as ever.
-    fn learned_life(&mut self, mode: Mode, is_counted: bool) -> Result<Option<Phases>, BenchError> {
-        let rows = [life::LEARNED_PROMPT, life::LEARNED_LESS_TABLES];
-        if !rows.iter().any(|name| self.options.wants(name)) {
-            return Ok(None);
-        }
-        let learned = self.learned.entry(mode).or_default();
-        if !is_counted {
-            for _ in 0..LESSONS {
-                life::phases(mode, Some(learned), &self.watch)?;
+    /// Boot kernels whose code is known from boots before; in modes that know nothing of it, boot them as ever.
+    fn known_lives(&mut self, mode: Mode, is_counted: bool) -> Result<(), BenchError> {
+        let learned = self.learned.entry(mode).or_default().clone();
+        let cache = CodeCache::in_dir(self.kept.path());
+        for (rows, known) in [
+            (
+                [life::KEPT_PROMPT, life::KEPT_LESS_TABLES],
+                Known::Kept(&cache),
+            ),
+            (
+                [life::LEARNED_PROMPT, life::LEARNED_LESS_TABLES],
+                Known::Learned(&learned),
+            ),
+        ] {
+            if !rows.iter().any(|name| self.options.wants(name)) {
+                continue;
+            }
+            if !is_counted {
+                for _ in 0..LESSONS {
+                    life::phases(mode, known, &self.watch)?;
+                }
+            }
+            thread::sleep(PAUSE);
+            let phases = life::phases(mode, known, &self.watch)?;
+            if is_counted {
+                self.add_prompt(mode, rows, phases);
             }
         }
-        life::phases(mode, Some(learned), &self.watch).map(Some)
+        Ok(())
     }
 
     /// Add a boot to the rows of its whole time and of that less what page tables took.

@@ -85,6 +85,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// The image, if it is part of this program.
+    pub(crate) fn built_in(&self) -> Option<&'static [u8]> {
+        match self.image {
+            Cow::Borrowed(image) => Some(image),
+            Cow::Owned(_) => None,
+        }
+    }
+
     /// A virtual machine with this image, and defaults for the rest.
     pub fn new(
         mode: Mode,

@@ -9,6 +9,7 @@ pub mod abi_doc;
 pub mod audit;
 mod boot;
 pub mod ci;
+pub mod code_cache;
 pub mod config;
 mod deprivileged;
 pub mod doctor;
@@ -37,6 +38,7 @@ pub mod vendor;
 pub mod vm;
 
 pub use boot::read_note as image_note;
+pub use code_cache::CodeCache;
 pub use config::{Config, FastTraps, IoKind};
 pub use deprivileged::Learned;
 pub use error::{GuestFault, HostError};

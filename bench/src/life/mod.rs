@@ -7,7 +7,7 @@ mod phases;
 mod process;
 
 pub use footprint::{measure as footprint, measure_with as footprint_with};
-pub use phases::{Phases, busy, first_instruction, phases};
+pub use phases::{Known, Phases, busy, first_instruction, phases};
 pub use process::Program;
 
 /// A row.
@@ -31,7 +31,11 @@ pub const FIRST_BYTE: &str = "first_byte";
 pub const SHELL_PROMPT: &str = "shell_prompt";
 /// And likewise, less what is spent on shadow page tables.
 pub const PROMPT_LESS_TABLES: &str = "prompt_less_tables";
-/// What it takes to the prompt where earlier boots have learned the image's code.
+/// What it takes to the prompt where a file says what earlier boots have learned of the image's code.
+pub const KEPT_PROMPT: &str = "kept_prompt";
+/// And likewise, less what is spent on shadow page tables.
+pub const KEPT_LESS_TABLES: &str = "kept_less_tables";
+/// What it takes to the prompt where earlier boots of this process have learned the image's code.
 pub const LEARNED_PROMPT: &str = "learned_prompt";
 /// And likewise, less what is spent on shadow page tables.
 pub const LEARNED_LESS_TABLES: &str = "learned_less_tables";
@@ -78,8 +82,18 @@ pub const ROWS: &[LifeRow] = &[
         None,
     ),
     row(
+        KEPT_PROMPT,
+        "to the prompt, the code known from boots before: from a file, which is read first",
+        None,
+    ),
+    row(
+        KEPT_LESS_TABLES,
+        "the same, less shadow page tables and their exits",
+        None,
+    ),
+    row(
         LEARNED_PROMPT,
-        "to the prompt, where the code is known from boots before",
+        "to the prompt, the code known from boots before in this process",
         None,
     ),
     row(

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
+use hypervisor::code_cache::Kept;
 use hypervisor::stats::{Count, Stats};
-use hypervisor::{Config, End, Keyboard, Learned, Vm};
+use hypervisor::{CodeCache, Config, End, Keyboard, Learned, Vm};
 
 use super::entry::stop_at_entry;
 use crate::error::BenchError;
@@ -37,20 +38,41 @@ pub struct Phases {
     pub teardown: Duration,
 }
 
-/// Boot the kernel to its shell's prompt, and end it there. `learned`: what earlier boots have learned of its code.
-pub fn phases(mode: Mode, learned: Option<&Learned>, watch: &Watch) -> Result<Phases, BenchError> {
+/// What is known of a kernel's code before it boots.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// Nothing.
+    Nothing,
+    /// What boots before it have learned, in this process.
+    Learned(&'a Learned),
+    /// What boots before it have kept in a file, which is read first, as `paravane run` does.
+    Kept(&'a CodeCache),
+}
+
+/// Boot the kernel to its shell's prompt, and end it there.
+pub fn phases(mode: Mode, known: Known<'_>, watch: &Watch) -> Result<Phases, BenchError> {
     let mut config = kernel(mode);
-    config.learned = learned.cloned();
     config.interactive = true;
     config.timing = true;
     let stamps = Stamps::default();
     let start = Instant::now();
+    let kept = match known {
+        Known::Kept(cache) => cache.find(&config),
+        Known::Nothing | Known::Learned(_) => None,
+    };
+    config.learned = match known {
+        Known::Learned(learned) => Some(learned.clone()),
+        Known::Nothing | Known::Kept(_) => kept.as_ref().map(Kept::learned),
+    };
     let mut vm = Vm::new(config, Box::new(stamps.clone()))?;
     let create = start.elapsed();
     lock(&stamps.0).keyboard = Some(vm.keyboard());
     let bound = watch.run(vm.stop_handle(), LIMIT);
     let outcome = vm.run()?;
     drop(bound);
+    if let Some(kept) = kept {
+        kept.keep().map_err(BenchError::Cache)?;
+    }
     // It keeps the machine open.
     lock(&stamps.0).keyboard = None;
 
@@ -223,7 +245,7 @@ mod tests {
         crate::floor::keep_kvm_on();
         let watch = Watch::start().unwrap();
         for &mode in crate::MODES {
-            let life = phases(mode, None, &watch).unwrap();
+            let life = phases(mode, Known::Nothing, &watch).unwrap();
             assert!(
                 life.create < life.first_byte && life.first_byte < life.prompt,
                 "{life:?}"

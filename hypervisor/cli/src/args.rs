@@ -89,6 +89,11 @@ Examples:
   paravane run --machine my-machine.toml          the same words, from a file
   paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout
 
+In modes trap and patch a boot learns which bytes of the image are code, and what of it to replace;
+the boots after it begin with that and are faster. It is kept in files of some 60 KiB, one for an
+image, a mode and a --patch: in $XDG_CACHE_HOME/paravane or ~/.cache/paravane (--code-cache auto), in
+a directory of your choice, or nowhere (--code-cache off).
+
 Words of --disk: `ro`, the guest may not write; `direct`, past the host's page cache (O_DIRECT);
 `engine=auto|io_uring|threads|sync`, how the host is asked for I/O; `queues=1` to `queues=8`;
 `format=raw|qcow2` (by default qcow2 where the name ends so); `backing=FILE` for each file that an
@@ -104,6 +109,17 @@ leads into the guest; `restrict`, the guest reaches nothing by itself. Other car
 frames a second at most.
 A comma inside a name is written twice.";
 
+/// Where what is learned of code is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CodeCacheAt {
+    /// In the user's cache directory, if there is one.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// In a directory.
+    Dir(PathBuf),
+}
+
 /// Options of `run`.
 #[derive(Debug, Group)]
 pub struct Run {
@@ -118,6 +134,9 @@ pub struct Run {
     /// In mode trap: whether the monitor handles the hottest traps by itself, without an exit
     #[arg(long, value_name = "WHETHER", default_value = "auto")]
     pub fast_traps: FastTraps,
+    /// In modes trap and patch: where what boots learn of the image's code is kept
+    #[arg(long, value_name = "auto|off|DIR", default_value = "auto", value_parser = values::code_cache)]
+    pub code_cache: CodeCacheAt,
     /// The guest's memory: bytes, or a number with K, M, G or T; 8M at least
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = values::size)]
     pub mem: u64,

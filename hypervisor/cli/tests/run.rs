@@ -231,3 +231,36 @@ fn memory_and_images_are_as_asked() {
     paravane(&[&["run", "--initrd", arg(&initrd)][..], &script].concat()).expect(6);
     std::fs::remove_file(initrd).expect("it exists");
 }
+
+#[test]
+fn what_a_run_learned_the_next_one_knows() {
+    if !has_kvm() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let cache = dir.path().join("made/for/it");
+    let run = |cache: &str| {
+        let args = ["run", "--mode", "patch", "--json", "--cmdline", "run=help"];
+        paravane(&[&args[..], &["--code-cache", cache]].concat()).expect(0)
+    };
+    let discoveries = |cache: &str| {
+        let ran = run(cache);
+        assert!(!ran.err.contains("not kept"), "{}", ran.err);
+        ran.json()["stats"]["exits"]["discovery"]["count"].as_u64()
+    };
+    let first = discoveries(arg(&cache));
+    assert!(first.is_some() && cache.is_dir());
+    assert_eq!(discoveries(arg(&cache)), None);
+    // Where nothing is kept, and where nothing can be kept.
+    assert_eq!(discoveries("off"), first);
+    assert_eq!(discoveries("auto"), first);
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"").expect("room");
+    let ran = run(arg(&file)).says(&["is not kept", "file", "--code-cache"]);
+    assert_eq!(
+        ran.json()["stats"]["exits"]["discovery"]["count"].as_u64(),
+        first
+    );
+    let ran = paravane(&["run", "--code-cache", ""]).expect(2);
+    ran.says(&["use auto, off, or a directory"]);
+}

@@ -5,6 +5,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::copies::Copies;
 use super::patching::Patching;
 use super::{Deprivileged, layout};
@@ -38,7 +40,7 @@ impl Learned {
 }
 
 /// Code of an image that nobody may write.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text {
     /// Guest-physical.
     pub frames: Range<u64>,
@@ -57,10 +59,12 @@ impl Text {
 /// What one machine knew of an image's code at its end.
 #[derive(Debug)]
 pub struct Knowledge {
-    text: Vec<Text>,
-    copies: Copies,
+    pub(super) text: Vec<Text>,
+    pub(super) copies: Copies,
     /// In mode `patch`.
-    patching: Option<Patching>,
+    pub(super) patching: Option<Patching>,
+    /// The image, if it is part of this program.
+    pub(super) built_in: Option<&'static [u8]>,
 }
 
 impl Deprivileged {
@@ -88,6 +92,7 @@ impl Deprivileged {
                 .patching
                 .as_ref()
                 .map(|patching| patching.of_frames(is_text)),
+            built_in: self.built_in,
         })
     }
 
@@ -117,8 +122,13 @@ impl Deprivileged {
         Ok(())
     }
 
-    /// Whether the code is that which another machine has learned.
+    /// Whether the code is that which another machine has learned: the same bytes at the same places, or of the one
+    /// image that is part of this program, which has just been loaded.
     fn is_same(&self, memory: &Memory, known: &Knowledge) -> bool {
+        let images = self.built_in.zip(known.built_in);
+        if images.is_some_and(|(own, theirs)| std::ptr::eq(own, theirs)) {
+            return known.text == self.image_text;
+        }
         let mut here = [0; PAGE as usize];
         let mut is_same = |frame: u64, bytes: &[u8; PAGE as usize]| {
             let linear = known.text.iter().find_map(|text| text.linear_of(frame));

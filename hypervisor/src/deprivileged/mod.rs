@@ -20,6 +20,7 @@ mod page_fault;
 mod patching;
 mod real;
 mod run;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +44,7 @@ use crate::processor;
 use crate::patch::{PatchedSite, Policy};
 use aside::Aside;
 use copies::Copies;
+pub use copies::Own;
 use interrupts::Flag;
 pub use learned::{Knowledge, Learned, Text};
 use memory::{CodePage, GuestLinear, PoolWords, paging};
@@ -97,6 +99,8 @@ pub struct Deprivileged {
     text: Vec<Range<u64>>,
     /// Guest-physical, all of the image.
     image: Range<u64>,
+    /// The image, if it is part of this program.
+    built_in: Option<&'static [u8]>,
     /// What other machines learned of it.
     learned: Option<Arc<Knowledge>>,
 }
@@ -128,6 +132,8 @@ pub struct Start {
     pub text: Vec<Text>,
     /// Guest-physical, all of the image.
     pub image: Range<u64>,
+    /// The image, if it is part of this program.
+    pub built_in: Option<&'static [u8]>,
     /// What other machines learned of that code.
     pub learned: Option<Arc<Knowledge>>,
 }
@@ -189,6 +195,7 @@ impl Deprivileged {
             text: start.text.iter().map(|text| text.frames.clone()).collect(),
             image_text: start.text,
             image: start.image,
+            built_in: start.built_in,
             learned: start.learned,
         })
     }

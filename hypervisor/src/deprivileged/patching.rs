@@ -30,16 +30,16 @@ const CODE_ENTRY: u64 = 0x65;
 #[derive(Clone, Debug)]
 pub struct Patching {
     policy: Policy,
-    area: Area,
+    pub area: Area,
     pub live: Live,
     /// What is known of each site, by its linear address.
-    sites: BTreeMap<u64, Site>,
+    pub sites: BTreeMap<u64, Site>,
     /// The linear page at which a frame with patches is executed.
     pub executed_at: HashMap<u64, u64>,
     /// Functions of the image to look through before the guest begins.
     ahead: Vec<u64>,
     /// How often the guest arrived at an instruction in a moved range.
-    arrivals: HashMap<u64, usize>,
+    pub arrivals: HashMap<u64, usize>,
     /// Sites that were found, and not looked at yet.
     found: Vec<u64>,
     /// Traps of sites, and patches made and taken back.

@@ -44,6 +44,7 @@ fn machine(has_devices: bool) -> (Memory, Deprivileged) {
         patch: None,
         text: Vec::new(),
         image: 0..0,
+        built_in: None,
         learned: None,
     };
     let mut guest = Deprivileged::new(&memory, start).unwrap();

@@ -5,8 +5,8 @@ use std::iter::StepBy;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Refusal;
 use super::plan::{JUMP, Plan};
+use super::{Patch, Refusal};
 use crate::monitor::native::layout::{
     PATCH_CODE, PATCH_FIRST, PATCHES, PATCHES_LEN, patch_linear, phys,
 };
@@ -20,7 +20,7 @@ const STEP: u64 = 16;
 /// The pages, and what of them is taken. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Area {
-    /// By page of `layout::PATCHES`: which page of the monitor's it shows, and a flag for each byte.
+    /// By page of `layout::PATCHES`: which page of the monitor's it shows, and what is taken.
     pages: Arc<BTreeMap<u64, Page>>,
     /// The numbers of those that there are.
     known: Vec<u64>,
@@ -31,7 +31,36 @@ pub struct Area {
 #[derive(Clone, Debug)]
 struct Page {
     phys: u64,
-    taken: Box<[bool; 4096]>,
+    /// A bit for each byte.
+    taken: [u64; 64],
+}
+
+impl Page {
+    /// The words of a range of bytes that have bits, and those bits.
+    fn words(range: Range<u64>) -> impl Iterator<Item = (usize, u64)> {
+        let below = |bits: u64| {
+            1u64.checked_shl(bits as u32)
+                .map_or(u64::MAX, |bit| bit - 1)
+        };
+        (range.start / 64..range.end.div_ceil(64)).map(move |word| {
+            let start = range.start.saturating_sub(word * 64);
+            let end = (range.end - word * 64).min(64);
+            (word as usize, below(end) & !below(start))
+        })
+    }
+
+    fn take(&mut self, range: Range<u64>) {
+        for (word, bits) in Self::words(range) {
+            if let Some(word) = self.taken.get_mut(word) {
+                *word |= bits;
+            }
+        }
+    }
+
+    fn is_free(&self, range: Range<u64>) -> bool {
+        let mut words = Self::words(range);
+        words.all(|(word, bits)| self.taken.get(word).is_some_and(|word| word & bits == 0))
+    }
 }
 
 /// A place in the area.
@@ -44,6 +73,19 @@ pub struct Place {
 }
 
 impl Area {
+    /// The room that patches take. `None`: not all of them are in the area, or some overlap.
+    pub fn with(patches: &[Patch]) -> Option<Self> {
+        let mut area = Self::default();
+        for patch in patches {
+            let (at, len) = (patch.at, patch.code.len());
+            if at < patch_linear(PATCH_FIRST) || len == 0 || !area.is_free(at, len) {
+                return None;
+            }
+            area.occupy(at, len);
+        }
+        Some(area)
+    }
+
     /// Find and take room for `len` bytes of code, such that the jump that stands at the linear address
     /// `from` and leads there has HLT in the bytes that a plan names.
     ///
@@ -70,22 +112,26 @@ impl Area {
             .chain(all)
             .find(|at| fits(*at) && self.is_free(*at, len));
         let at = found.ok_or(Refusal::Full)?;
-        let end = at + len as u64;
         if is_anywhere {
-            self.next = end.next_multiple_of(STEP);
+            self.next = (at + len as u64).next_multiple_of(STEP);
         }
+        let new = self.occupy(at, len);
+        Ok(Place { at, new })
+    }
+
+    /// Take room; the pages that were not in the area before.
+    fn occupy(&mut self, at: u64, len: usize) -> Vec<(u64, u64)> {
+        let end = at + len as u64;
         let mut new = Vec::new();
         for number in (at - PATCHES) / PAGE..=(end - 1 - PATCHES) / PAGE {
             new.extend(self.add_page(number));
             let first = patch_linear(number);
             let range = at.max(first) - first..end.min(first + PAGE) - first;
-            if let Some(page) = Arc::make_mut(&mut self.pages).get_mut(&number)
-                && let Some(taken) = page.taken.get_mut(range.start as usize..range.end as usize)
-            {
-                taken.fill(true);
+            if let Some(page) = Arc::make_mut(&mut self.pages).get_mut(&number) {
+                page.take(range);
             }
         }
-        Ok(Place { at, new })
+        new
     }
 
     /// A page for code, unless it is one: its linear and guest-physical address.
@@ -94,8 +140,11 @@ impl Area {
             return None;
         }
         let phys = phys(PATCH_CODE.start + self.known.len() as u64);
-        let taken = Box::new([false; 4096]);
-        Arc::make_mut(&mut self.pages).insert(number, Page { phys, taken });
+        let page = Page {
+            phys,
+            taken: [0; 64],
+        };
+        Arc::make_mut(&mut self.pages).insert(number, page);
         self.known.push(number);
         Some((patch_linear(number), phys))
     }
@@ -115,7 +164,7 @@ impl Area {
     /// Give all room back. The pages stay where they are.
     pub fn clear(&mut self) {
         for page in Arc::make_mut(&mut self.pages).values_mut() {
-            page.taken.fill(false);
+            page.taken = [0; 64];
         }
         self.next = 0;
     }
@@ -131,14 +180,19 @@ impl Area {
     }
 
     fn is_free(&self, at: u64, len: usize) -> bool {
-        let end = at + len as u64;
+        let Some(end) = at.checked_add(len as u64) else {
+            return false;
+        };
+        if end > PATCHES + PATCHES_LEN {
+            return false;
+        }
         let pages = (at - PATCHES) / PAGE..=(end - 1 - PATCHES) / PAGE;
-        let new = pages.filter(|page| self.page(*page).is_none()).count() as u64;
-        end <= PATCHES + PATCHES_LEN
-            && self.known.len() as u64 + new <= PATCH_CODE.len
-            && (at..end).all(|byte| {
-                let page = self.page((byte - PATCHES) / PAGE);
-                page.is_none_or(|page| page.taken.get((byte % PAGE) as usize) == Some(&false))
+        let new = pages.clone().filter(|page| self.page(*page).is_none());
+        self.known.len() as u64 + new.count() as u64 <= PATCH_CODE.len
+            && pages.into_iter().all(|number| {
+                let first = patch_linear(number);
+                let range = at.max(first) - first..end.min(first + PAGE) - first;
+                self.page(number).is_none_or(|page| page.is_free(range))
             })
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use super::Kind;
 
 /// What has to be undone, or done, for the guest to be at the instruction that a [`Step`] names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Undo {
     /// Nothing.
     Nothing,
@@ -25,7 +26,7 @@ pub enum Undo {
 }
 
 /// Code in the area, up to the next step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The offset in the patch's code.
     pub at: usize,
@@ -38,7 +39,7 @@ pub struct Step {
 }
 
 /// A range of the guest's code that was moved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Patch {
     /// The range's first linear address.
     pub start: u64,

@@ -25,7 +25,7 @@ mod tests;
 use std::fmt;
 
 use iced_x86::{Decoder, DecoderOptions, Formatter};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use area::Area;
 pub use live::{Live, Patch, Step, Undo};
@@ -33,7 +33,7 @@ pub use plan::{Code, JUMP, Plan, plan};
 pub use relocate::{jump, relocate};
 
 /// When sites are patched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Policy {
     /// A site that has trapped so often.
     Adaptive {
@@ -54,7 +54,7 @@ impl Default for Policy {
 }
 
 /// An instruction that can be replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// CLI.
@@ -96,7 +96,19 @@ impl fmt::Display for Kind {
 }
 
 /// Why a site goes on trapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, thiserror::Error)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    thiserror::Error,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refusal {
     /// The last byte of each possible jump's displacement is where an instruction begins, or may.
@@ -126,7 +138,7 @@ pub enum Refusal {
 }
 
 /// What became of a site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// It traps: for a reason, or because it has not trapped often enough.
     Trapping(Option<Refusal>),
@@ -135,7 +147,7 @@ pub enum State {
 }
 
 /// What is known of a site.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Site {
     /// The instruction.
     pub kind: Kind,

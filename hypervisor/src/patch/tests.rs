@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::plan::{Code, JUMP, Plan, plan};
 use super::{Area, Kind, Live, Patch, Refusal, Undo, jump, relocate};
-use crate::monitor::native::layout::{PATCHES, PATCHES_LEN};
+use crate::monitor::native::layout::{PATCH_FIRST, PATCHES, PATCHES_LEN, patch_linear};
 
 const BASE: u64 = 0xffff_ffff_8010_0000;
 
@@ -192,6 +192,45 @@ fn a_call_pushes_the_guest_s_address() {
     assert_eq!(last[1].near_branch_target(), BASE + 0x800);
     assert_eq!(steps.last().map(|step| step.undo), Some(Undo::Rsp));
     assert_eq!(last.len(), 2, "it does not come back by itself");
+}
+
+#[test]
+fn the_room_of_patches_is_what_they_take_and_nothing_else() {
+    let first = patch_linear(PATCH_FIRST);
+    let patch = |at: u64, len: usize| Patch {
+        start: BASE,
+        end: BASE + JUMP as u64,
+        frame: 0,
+        at,
+        code: vec![0x90; len],
+        steps: Vec::new(),
+        sites: Vec::new(),
+        before: Vec::new(),
+    };
+    // The second one goes over a page's end.
+    let taken = [patch(first + 70, 60), patch(first + 0x2ff0, 40)];
+    let area = Area::with(&taken).expect("they fit");
+    let pages: Vec<u64> = area.pages().map(|(linear, _)| linear).collect();
+    assert_eq!(pages, [first, first + 0x2000, first + 0x3000]);
+    for (at, len, is_free) in [
+        (first, 70, true),
+        (first, 71, false),
+        (first + 129, 1, false),
+        (first + 130, 0xed0, true),
+        (first + 0x2fef, 1, true),
+        (first + 0x2fef, 2, false),
+        (first + 0x3017, 1, false),
+        (first + 0x3018, 0xfe8, true),
+        // Not in the area, and no room at all.
+        (first - 1, 2, false),
+        (PATCHES + PATCHES_LEN - 1, 2, false),
+        (u64::MAX, 2, false),
+        (0, 1, false),
+        (first, 0, false),
+    ] {
+        let more = [taken.as_slice(), &[patch(at, len)]].concat();
+        assert_eq!(Area::with(&more).is_some(), is_free, "{at:#x} {len}");
+    }
 }
 
 #[test]

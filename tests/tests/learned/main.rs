@@ -1,5 +1,7 @@
 //! What one machine learns of an image's code, the next one knows, if the code is the same.
 
+mod kept;
+
 use hypercall_abi::Mode;
 use hypervisor::patch::Policy;
 use hypervisor::{Config, Learned};

@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use hypercall_abi::Mode;
 
+use super::CodeCacheAt;
+
 /// The longest time limit, in seconds: about thirty years.
 const MOST_SECONDS: f64 = 1e9;
 
@@ -46,6 +48,16 @@ pub fn size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(1 << shift)
         .ok_or_else(|| "that is more than 64 bits of bytes".to_owned())
+}
+
+/// Where what is learned of code is kept: any other word than the two is a directory.
+pub fn code_cache(text: &str) -> Result<CodeCacheAt, String> {
+    match text {
+        "auto" => Ok(CodeCacheAt::Auto),
+        "off" => Ok(CodeCacheAt::Off),
+        "" => Err("use auto, off, or a directory".to_owned()),
+        dir => Ok(CodeCacheAt::Dir(dir.into())),
+    }
 }
 
 /// A number of processors.

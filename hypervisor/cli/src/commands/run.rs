@@ -6,14 +6,15 @@ use std::io::{self, Write};
 
 use comfy_table::Table;
 use hypercall_abi::Mode;
+use hypervisor::code_cache::Kept;
 use hypervisor::io::{Console, DeviceCounts};
 use hypervisor::monitor::gates::KvmKind;
 use hypervisor::stats::{Count, Stats};
-use hypervisor::{Config, Device, End, StopReason, doctor};
+use hypervisor::{CodeCache, Config, Device, End, StopReason, doctor};
 use serde::Serialize;
 
 use super::boot::{self, Around, Ran};
-use crate::args::Run;
+use crate::args::{CodeCacheAt, Run};
 use crate::ending::Ending;
 use crate::files;
 use crate::output;
@@ -27,7 +28,14 @@ const WIDTH: u16 = 80;
 
 /// Boot a guest; the exit status.
 pub fn run(options: &Run, ending: &Ending) -> Result<u8, Failure> {
-    let config = config(options)?;
+    let mut config = config(options)?;
+    let cache = match &options.code_cache {
+        CodeCacheAt::Auto => CodeCache::of_user(),
+        CodeCacheAt::Off => None,
+        CodeCacheAt::Dir(dir) => Some(CodeCache::in_dir(dir)),
+    };
+    let kept = cache.and_then(|cache| cache.find(&config));
+    config.learned = kept.as_ref().map(Kept::learned);
     let facts = Facts {
         image: config.image_name.clone(),
         mode: options.mode,
@@ -47,6 +55,14 @@ pub fn run(options: &Run, ending: &Ending) -> Result<u8, Failure> {
         ending,
     };
     let ran = boot::boot(config, around)?;
+    if let Some(Err(error)) = kept.map(|kept| kept.keep())
+        && let CodeCacheAt::Dir(dir) = &options.code_cache
+    {
+        let dir = dir.display();
+        output::say(&format!(
+            "what was learned of the image's code is not kept in {dir}: {error}; name another with --code-cache"
+        ));
+    }
     let status = boot::conclude(&ran.outcome, input);
     let report = Report::of(&ran, status, facts);
     if options.stats {

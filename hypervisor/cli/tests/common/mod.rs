@@ -54,6 +54,10 @@ impl Ran {
 /// The program with arguments, and no input.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paravane"));
+    // What other runs learned of a kernel's code is not theirs to know.
+    for name in ["HOME", "XDG_CACHE_HOME"] {
+        command.env_remove(name);
+    }
     command
         .args(args)
         .stdin(Stdio::null())

@@ -24,6 +24,9 @@ impl Pty {
         let before = settings(&terminal);
         let mut command = Command::new(env!("CARGO_BIN_EXE_paravane"));
         let stdio = || Stdio::from(terminal.try_clone().expect("a descriptor"));
+        for name in ["HOME", "XDG_CACHE_HOME"] {
+            command.env_remove(name);
+        }
         command
             .args(args)
             .stdin(stdio())

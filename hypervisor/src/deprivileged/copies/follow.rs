@@ -65,7 +65,7 @@ impl Copies {
         if copy.starts_at(offset) {
             return None;
         }
-        let original = Arc::clone(&copy.original);
+        let original = copy.original.clone();
         let mut decoder = Decoder::with_ip(64, original.as_slice(), at, DecoderOptions::NONE);
         decoder.set_position(offset).ok()?;
         loop {

@@ -10,6 +10,7 @@
 
 mod follow;
 mod page;
+mod stored;
 
 use std::sync::Arc;
 
@@ -21,7 +22,8 @@ use crate::monitor::native::layout::{COPIES, END};
 use crate::patch::JUMP;
 
 use page::Copy;
-pub use page::PageCode;
+pub use page::{Own, PageCode};
+pub use stored::Stored;
 
 /// HLT: one byte, and #GP at CPL 3.
 const TRAP: u8 = 0xf4;
@@ -200,7 +202,7 @@ impl Copies {
         let mut original = [0; 4096];
         // A frame outside memory reads as zeros; its execution faults elsewhere.
         memory.get(frame, &mut original);
-        let mut copy = Copy::new(page, Arc::new(original));
+        let mut copy = Copy::new(page, Own::Kept(Arc::new(original)));
         let end = self.ends.get(&frame).map(|end| end.bytes.iter());
         for (offset, byte) in end.into_iter().flatten().enumerate() {
             copy.put(offset, *byte);
@@ -215,8 +217,13 @@ impl Copies {
 
     /// Drop the copy of a frame that is about to change. True when there was one.
     pub fn forget(&mut self, frame: u64) -> bool {
-        Arc::make_mut(&mut self.named).remove(&frame);
-        Arc::make_mut(&mut self.targets).remove(&frame);
+        // Others may share them: to change one is to copy it.
+        if self.named.contains_key(&frame) {
+            Arc::make_mut(&mut self.named).remove(&frame);
+        }
+        if self.targets.contains_key(&frame) {
+            Arc::make_mut(&mut self.targets).remove(&frame);
+        }
         // An instruction that ends here was seen with bytes that are about to change: begin anew.
         if let Some(end) = self.ends.remove(&frame)
             && let Some(copy) = self.by_frame.get_mut(&end.begins_in)

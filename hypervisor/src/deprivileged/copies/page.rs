@@ -1,6 +1,6 @@
 //! The copy of one page.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use iced_x86::Instruction;
@@ -15,26 +15,46 @@ use crate::patch::{Code, JUMP};
 pub(super) struct Copy {
     pub page: u64,
     /// The guest's own bytes.
-    pub original: Arc<[u8; 4096]>,
+    pub original: Own,
     /// What is executed.
     shown: Arc<Shown>,
     pub is_changed: bool,
 }
 
+/// The guest's own bytes of a page. Cheap to clone.
+#[derive(Clone)]
+pub enum Own {
+    /// As they were in memory.
+    Kept(Arc<[u8; 4096]>),
+    /// As they are in an image that is part of this program.
+    BuiltIn(&'static [u8; 4096]),
+}
+
+impl Deref for Own {
+    type Target = [u8; 4096];
+
+    fn deref(&self) -> &[u8; 4096] {
+        match self {
+            Self::Kept(bytes) => bytes,
+            Self::BuiltIn(bytes) => bytes,
+        }
+    }
+}
+
 /// The bytes of a copy, and what each of them is.
 #[derive(Clone)]
-struct Shown {
-    bytes: [u8; 4096],
+pub(super) struct Shown {
+    pub bytes: [u8; 4096],
     /// A bit for each byte that is part of a known instruction.
-    known: Bits,
+    pub known: Bits,
     /// A bit for each byte that a known instruction starts at.
-    starts: Bits,
+    pub starts: Bits,
     /// Those of them that stay a trap.
-    traps: Bits,
+    pub traps: Bits,
     /// Those of them that overlap another, where one of both has to trap.
-    overlaps: Bits,
+    pub overlaps: Bits,
     /// A bit for each byte of a moved range.
-    patched: Bits,
+    pub patched: Bits,
 }
 
 impl std::fmt::Debug for Copy {
@@ -47,14 +67,14 @@ impl std::fmt::Debug for Copy {
 
 /// A bit for each byte of a page.
 #[derive(Clone)]
-struct Bits([u64; 64]);
+pub(super) struct Bits(pub [u64; 64]);
 
 impl Bits {
-    const fn none() -> Self {
+    pub const fn none() -> Self {
         Self([0; 64])
     }
 
-    fn set(&mut self, at: usize) {
+    pub fn set(&mut self, at: usize) {
         if let Some(word) = self.0.get_mut(at / 64) {
             *word |= 1 << (at % 64);
         }
@@ -75,7 +95,7 @@ impl Bits {
         }
     }
 
-    fn has(&self, at: usize) -> bool {
+    pub fn has(&self, at: usize) -> bool {
         self.0
             .get(at / 64)
             .is_some_and(|word| word >> (at % 64) & 1 == 1)
@@ -98,13 +118,18 @@ impl Bits {
 
 impl Copy {
     /// Nothing is known yet.
-    pub fn new(page: u64, original: Arc<[u8; 4096]>) -> Self {
+    pub fn new(page: u64, original: Own) -> Self {
         Self {
             page,
             original,
             shown: Arc::new(Shown::nothing()),
             is_changed: true,
         }
+    }
+
+    /// What is known.
+    pub fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     /// What is executed.
@@ -132,7 +157,8 @@ impl Copy {
         self.shown.patched.first(start..start + len).is_some()
     }
 
-    fn change(&mut self) -> (&mut Shown, &[u8; 4096]) {
+    /// What is known, to be changed, and the guest's own bytes.
+    pub fn change(&mut self) -> (&mut Shown, &[u8; 4096]) {
         self.is_changed = true;
         (Arc::make_mut(&mut self.shown), &self.original)
     }
@@ -184,7 +210,7 @@ impl Copy {
 
     /// Know nothing of the page's code any more.
     pub fn hide(&mut self) {
-        *self = Self::new(self.page, Arc::clone(&self.original));
+        *self = Self::new(self.page, self.original.clone());
     }
 
     /// Show a range as it is, up to the first byte that is known code. False when it meets a moved

@@ -1,0 +1,200 @@
+//! Files that keep what machines learn of images' code, from one process to the next.
+//!
+//! A file is of one image, one mode and patch policy, and one build of this program. What it says is checked as a
+//! file of a user's is; one that is damaged, or of other code than its name says, counts as none, and is replaced.
+
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hypercall_abi::Mode;
+use rustc_hash::FxHasher;
+
+use crate::config::Config;
+use crate::deprivileged::{Knowledge, Learned, Own};
+use crate::loader::{self, Plan};
+
+/// What a file begins with; the digit rises when what follows changes its meaning.
+const MAGIC: &[u8; 8] = b"PVCODE1\n";
+/// The checksum behind it.
+const CHECK: usize = 4;
+/// Files are of some 100 KiB; a longer one is none of ours.
+const LIMIT: u64 = 64 << 20;
+/// How many files a directory keeps: the youngest.
+const KEPT: usize = 32;
+/// How much of both ends of a segment a file's name depends on. The rest is compared when it is read.
+const SAMPLE: usize = 64;
+const EXTENSION: &str = "code";
+const PAGE: u64 = 4096;
+
+/// A directory of such files.
+#[derive(Clone, Debug)]
+pub struct CodeCache {
+    dir: PathBuf,
+}
+
+/// What is kept of one image, for one mode and policy.
+#[derive(Debug)]
+pub struct Kept {
+    path: PathBuf,
+    learned: Learned,
+    /// What the file had.
+    found: Option<Arc<Knowledge>>,
+}
+
+impl CodeCache {
+    /// That of a directory, which is made when there is something to keep.
+    pub fn in_dir(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The user's: in `$XDG_CACHE_HOME`, or in `.cache` of `$HOME` (XDG Base Directory Specification). `None` where
+    /// neither is an absolute path.
+    pub fn of_user() -> Option<Self> {
+        let absolute = |name| {
+            let path = std::env::var_os(name).map(PathBuf::from);
+            path.filter(|path| path.is_absolute())
+        };
+        let home = || absolute("HOME").map(|home| home.join(".cache"));
+        let dir = absolute("XDG_CACHE_HOME").or_else(home)?;
+        Some(Self::in_dir(dir.join("paravane")))
+    }
+
+    /// What is kept for a configuration. `None` in modes that learn nothing, and for what is no image.
+    pub fn find(&self, config: &Config) -> Option<Kept> {
+        if !matches!(config.mode, Mode::Trap | Mode::Patch) {
+            return None;
+        }
+        let plan = loader::plan(&config.image).ok()?;
+        let path = self.dir.join(name(config, &plan)?);
+        let learned = Learned::default();
+        let knowledge = read(&path).and_then(|bytes| {
+            let body = checked(&bytes)?;
+            let own = |frame| page_of(&plan, config, frame);
+            Knowledge::from_bytes(body, own, config.built_in())
+        });
+        if let Some(knowledge) = knowledge {
+            learned.set(knowledge);
+        }
+        let found = learned.get();
+        Some(Kept {
+            path,
+            learned,
+            found,
+        })
+    }
+
+    /// Have no more files than are kept. What cannot be removed stays.
+    fn prune(&self) -> io::Result<()> {
+        let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|found| found == EXTENSION) {
+                files.push((fs::metadata(&path)?.modified()?, path));
+            }
+        }
+        files.sort();
+        let surplus = files.len().saturating_sub(KEPT);
+        files
+            .iter()
+            .take(surplus)
+            .try_for_each(|(_, path)| fs::remove_file(path))
+    }
+}
+
+impl Kept {
+    /// What machines begin with, and add to: for [`Config::learned`].
+    pub fn learned(&self) -> Learned {
+        self.learned.clone()
+    }
+
+    /// Keep what was learned since, if anything was.
+    ///
+    /// # Errors
+    /// Of the file system; what the file had before stays then.
+    pub fn keep(&self) -> io::Result<()> {
+        let Some(now) = self.learned.get() else {
+            return Ok(());
+        };
+        let is_found = |found: &Arc<Knowledge>| Arc::ptr_eq(found, &now);
+        let (false, Some(body)) = (self.found.as_ref().is_some_and(is_found), now.to_bytes())
+        else {
+            return Ok(());
+        };
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(dir)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(MAGIC)?;
+        file.write_all(&crc32fast::hash(&body).to_le_bytes())?;
+        file.write_all(&body)?;
+        file.persist(&self.path).map_err(|error| error.error)?;
+        // Somebody else may prune it at the same time.
+        let _ = CodeCache::in_dir(dir).prune();
+        Ok(())
+    }
+}
+
+/// The name of the file: what it depends on, but for what is compared when it is read. `None` where this program
+/// cannot be told from another.
+fn name(config: &Config, plan: &Plan) -> Option<String> {
+    let program = fs::metadata("/proc/self/exe").ok()?;
+    let mut hasher = FxHasher::default();
+    (program.len(), program.mtime(), program.mtime_nsec()).hash(&mut hasher);
+    config.image.len().hash(&mut hasher);
+    for segment in &plan.segments {
+        (segment.phys, segment.virt, segment.mem_len).hash(&mut hasher);
+        let bytes = config.image.get(segment.file.clone()).unwrap_or_default();
+        let ends = [bytes.first_chunk::<SAMPLE>(), bytes.last_chunk::<SAMPLE>()];
+        ends.hash(&mut hasher);
+    }
+    if config.mode == Mode::Patch {
+        format!("{:?}", config.patch).hash(&mut hasher);
+    }
+    let (mode, hash) = (config.mode.name(), hasher.finish());
+    Some(format!("{mode}-{hash:016x}.{EXTENSION}"))
+}
+
+/// A file's bytes, if there is one of sensible size.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let file = File::open(path).ok()?;
+    let len = file.metadata().ok()?.len();
+    let mut bytes = Vec::with_capacity(usize::try_from(len.min(LIMIT)).ok()?);
+    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// What stands behind the checksum, if that is right.
+fn checked(bytes: &[u8]) -> Option<&[u8]> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (check, body) = rest.split_at_checked(CHECK)?;
+    (crc32fast::hash(body).to_le_bytes() == check).then_some(body)
+}
+
+/// What an image has in a frame once it is loaded.
+fn page_of(plan: &Plan, config: &Config, frame: u64) -> Option<Own> {
+    let pages = frame..frame.checked_add(PAGE)?;
+    let mut page = None;
+    for segment in &plan.segments {
+        let bytes = config.image.get(segment.file.clone())?;
+        let range = segment.phys..segment.phys.checked_add(bytes.len() as u64)?;
+        if let (Some(image), Some(at)) = (config.built_in(), pages.start.checked_sub(range.start))
+            && pages.end <= range.end
+            && let Some(bytes) = image.get(segment.file.start..)?.get(at as usize..)
+            && let Some(whole) = bytes.first_chunk()
+        {
+            return Some(Own::BuiltIn(whole));
+        }
+        let (start, end) = (range.start.max(pages.start), range.end.min(pages.end));
+        if start < end {
+            let from = (start - range.start) as usize..(end - range.start) as usize;
+            let to = (start - pages.start) as usize..(end - pages.start) as usize;
+            let page = page.get_or_insert([0; PAGE as usize]);
+            page.get_mut(to)?.copy_from_slice(bytes.get(from)?);
+        }
+    }
+    page.map(|page| Own::Kept(Arc::new(page)))
+}
