@@ -256,14 +256,14 @@ fn of_patch(platform: Platform, rows: Rows<'_>) -> [Goal; 6] {
         ),
         goal(
             18,
-            "patch: to the shell's prompt, the code known from a file, as run keeps it, by pv",
+            "patch: to the prompt, the code known from a file, by pv",
             rows.between(life::KEPT_PROMPT, Mode::Patch, Mode::Pv),
             2.0,
             "x",
         ),
         goal(
             25,
-            "patch: likewise, the code known from boots in this process, by pv",
+            "patch: likewise, the code known in this process, by pv",
             rows.between(life::LEARNED_PROMPT, Mode::Patch, Mode::Pv),
             2.0,
             "x",

@@ -1,11 +1,15 @@
 //! A guest without a processor: what faults leave in its copies.
 
-use kvm_bindings::CpuId;
+use std::sync::Arc;
 
-use super::{Deprivileged, Start};
+use kvm_bindings::CpuId;
+use proptest::prelude::*;
+
+use super::{Deprivileged, Knowledge, Own, Start, Text};
 use crate::machine::paging::PageFault;
 use crate::memory::Memory;
 use crate::monitor::gates::KvmKind;
+use crate::patch::Policy;
 use hypercall_abi::Mode;
 
 const ROOT: u64 = 0x1000;
@@ -20,6 +24,15 @@ const CODES: [[u8; 2]; 2] = [[0x90, 0xc3], [0xfc, 0xc3]];
 
 /// A machine whose kernel is about to execute [`CODE`], at the same linear address.
 fn machine(has_devices: bool) -> (Memory, Deprivileged) {
+    machine_with(&CODES[0], has_devices, None)
+}
+
+/// As [`machine`], of other code, and patched or not.
+fn machine_with(
+    code: &[u8],
+    has_devices: bool,
+    patch: Option<(Policy, Vec<u64>)>,
+) -> (Memory, Deprivileged) {
     let memory = Memory::new(16 << 20, Mode::Trap).unwrap();
     for (at, entry) in [
         (ROOT, 0x2000 | LINK),
@@ -30,7 +43,11 @@ fn machine(has_devices: bool) -> (Memory, Deprivileged) {
     ] {
         memory.put(at, &entry.to_le_bytes()).unwrap();
     }
-    memory.put(CODE, &CODES[0]).unwrap();
+    memory.put(CODE, code).unwrap();
+    let text = Text {
+        frames: CODE..CODE + 0x1000,
+        linear: CODE,
+    };
     let start = Start {
         entry: CODE,
         argument: 0,
@@ -41,9 +58,9 @@ fn machine(has_devices: bool) -> (Memory, Deprivileged) {
         cpuid: CpuId::new(0).unwrap(),
         kind: KvmKind::Hardware,
         fast_traps: false,
-        patch: None,
-        text: Vec::new(),
-        image: 0..0,
+        patch,
+        text: vec![text],
+        image: CODE..CODE + 0x1000,
         built_in: None,
         learned: None,
     };
@@ -129,4 +146,101 @@ fn without_devices_nothing_is_compared() {
     remap(&memory, &mut guest);
     execute(&memory, &mut guest, CODE);
     assert_eq!(executed(&memory, &guest), CODES[0]);
+}
+
+/// `pushf; cli; nop..; popf; ret`.
+const FLAGS: [u8; 13] = [
+    0x9c, 0xfa, 0x0f, 0x1f, 0x44, 0, 0, 0x0f, 0x1f, 0x40, 0, 0x9d, 0xc3,
+];
+
+/// What a machine knows of [`FLAGS`], all patched; and the page that it is of.
+fn knowledge() -> (Knowledge, [u8; 4096]) {
+    let (_, guest) = machine_with(&FLAGS, false, Some((Policy::Eager, vec![CODE])));
+    let known = guest.knowledge().expect("it has followed code");
+    let mut page = [0; 4096];
+    page[..FLAGS.len()].copy_from_slice(&FLAGS);
+    (known, page)
+}
+
+fn revived(bytes: &[u8], page: &[u8; 4096]) -> Option<Knowledge> {
+    let own = |frame| (frame == CODE).then(|| Own::Kept(Arc::new(*page)));
+    Knowledge::from_bytes(bytes, own, None)
+}
+
+#[test]
+fn what_is_known_comes_back_from_bytes() {
+    let (known, page) = knowledge();
+    let bytes = known.to_bytes().expect("it is little");
+    let again = revived(&bytes, &page).expect("they are whole");
+    assert_eq!(again.text, known.text);
+    for (again, known) in again.copies.originals().zip(known.copies.originals()) {
+        assert_eq!(again, known);
+    }
+    let executed = |known: &Knowledge| {
+        let (memory, mut guest) = machine_with(&FLAGS, false, Some((Policy::Eager, Vec::new())));
+        guest.copies.recall(&known.copies);
+        guest.copies.write_back(&memory).unwrap();
+        let mut bytes = [0; 4096];
+        assert!(memory.get(guest.copies.page_of(CODE).expect("a copy"), &mut bytes));
+        bytes
+    };
+    assert_eq!(executed(&again), executed(&known));
+    assert_ne!(executed(&again)[..FLAGS.len()], FLAGS);
+    let patches = |known: &Knowledge| {
+        let patching = known.patching.as_ref().expect("mode patch");
+        format!(
+            "{:?} {:?}",
+            patching.live.iter().collect::<Vec<_>>(),
+            patching.sites
+        )
+    };
+    assert_eq!(patches(&again), patches(&known));
+    assert!(patches(&known).contains("Popf"));
+}
+
+#[test]
+fn of_other_bytes_nothing_is_known() {
+    let (known, mut page) = knowledge();
+    let bytes = known.to_bytes().expect("it is little");
+    page[4095] = 1;
+    assert!(revived(&bytes, &page).is_none());
+    assert!(Knowledge::from_bytes(&bytes, |_| None, None).is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn damaged_bytes_are_refused_or_used(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        len in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let (known, page) = knowledge();
+        let mut bytes = known.to_bytes().expect("it is little");
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if is_cut {
+            bytes.truncate(len.index(bytes.len()));
+        }
+        // What is not refused can be used: put into a machine, executed, patched further and forgotten.
+        let Some(known) = revived(&bytes, &page) else {
+            return Ok(());
+        };
+        let policy = known.patching.as_ref().map(|patching| (patching.policy(), Vec::new()));
+        let (memory, mut guest) = machine_with(&FLAGS, true, policy);
+        guest.learned = Some(Arc::new(known));
+        guest.recall(&memory).unwrap();
+        for at in CODE..CODE + FLAGS.len() as u64 {
+            guest.regs.rip = at;
+            let _ = guest.leave_area(&memory);
+            let _ = guest.enter_area(&memory);
+            execute(&memory, &mut guest, at);
+            guest.count_arrival(&memory, at).unwrap();
+        }
+        guest.written(&memory, CODE);
+        prop_assert!(guest.copies.page_of(CODE).is_none());
+    }
 }
