@@ -34,6 +34,11 @@ impl Vm {
 
     fn way_back(&mut self, guest: &mut Deprivileged) -> Result<Entry, Stop> {
         let (root, mut edits) = self.root(guest)?;
+        if guest.root == 0 {
+            // After a reset the real processor's root leads nowhere, the monitor included.
+            self.load_root(root)?;
+            guest.root = root;
+        }
         let interrupts = guest.write_flag(&self.memory)?;
         let regs = &guest.regs;
         let rsp = regs.general[registers::RSP];
@@ -80,6 +85,14 @@ impl Vm {
             what: "more page tables than the shadow has room for",
         }
         .into())
+    }
+
+    /// Have the real processor use another root, without the monitor.
+    fn load_root(&mut self, root: u64) -> Result<(), HostError> {
+        let fail = HostError::kvm("set the processor's registers");
+        let mut system = self.vcpu.get_sregs().map_err(&fail)?;
+        system.cr3 = root;
+        self.vcpu.set_sregs(&system).map_err(&fail)
     }
 
     /// Forget all shadow tables and all copies, here and in KVM.
