@@ -111,6 +111,8 @@ impl Deprivileged {
         }
         self.copies.recall(&known.copies);
         self.copies.write_back(memory)?;
+        // What it has no copies of was never executed: that is copied page by page, if at all.
+        self.text.clear();
         if let (Some(own), Some(theirs)) = (&mut self.patching, &known.patching) {
             *own = theirs.clone();
             own.put(memory)?;

@@ -106,6 +106,8 @@ impl Deprivileged {
             self.written(memory, frame);
         }
         let copied = self.copy(memory, frame);
+        // Also where nothing is to be discovered: a copy that is mapped and not written is no trap.
+        self.copies.write_back(memory)?;
         if copied.is_ok() {
             self.executed_elsewhere(memory, at, frame)?;
         }

@@ -96,23 +96,25 @@ pub fn load() {
     // unchanged; every IDT entry leads to entry.S; the TSS is available, as LTR demands.
     unsafe {
         asm!(
+            // RETF leads there, with the new descriptor. Nothing is between the rest: who emulates one of these can go on
+            // with the others.
+            "lea {next}, [rip + 2f]",
+            "push {code}",
+            "push {next}",
             "lgdt [{gdtr}]",
             "lidt [{idtr}]",
             "mov ss, {data:e}",
             "mov ds, {data:e}",
             "mov es, {data:e}",
             "ltr {tss:x}",
-            "push {code}",
-            "call 2f", // RETF returns behind it
-            "jmp 3f",
-            "2:",
             "retfq",
-            "3:",
+            "2:",
             gdtr = in(reg) &gdtr,
             idtr = in(reg) &idtr,
             data = in(reg) DATA as u32,
             code = const CODE,
             tss = in(reg) TSS,
+            next = out(reg) _,
         );
     }
 }

@@ -69,6 +69,24 @@ fn what_was_kept_is_known_and_grows() {
 }
 
 #[test]
+fn what_earlier_boots_did_not_execute_is_found() {
+    need_kvm!();
+    for mode in MODES {
+        let dir = tempfile::tempdir().expect("a directory");
+        for script in ["echo", "help", "mem; threads", "help; lsdev", "help; lsdev"] {
+            let plain = run(kernel(mode, script));
+            let kept = boot(dir.path(), kernel(mode, script));
+            assert_eq!(
+                (kept.status(), &kept.output),
+                (plain.status(), &plain.output)
+            );
+        }
+        let last = boot(dir.path(), kernel(mode, "mem; help; threads"));
+        assert_eq!(discoveries(&last), 0, "{mode:?}");
+    }
+}
+
+#[test]
 fn as_much_is_known_from_a_file_as_in_one_process() {
     need_kvm!();
     let dir = tempfile::tempdir().expect("a directory");

@@ -66,6 +66,21 @@ fn a_second_boot_discovers_nothing() {
 }
 
 #[test]
+fn what_earlier_boots_did_not_execute_is_found() {
+    need_kvm!();
+    for mode in MODES {
+        let learned = Learned::default();
+        let plain = boot(mode, &Learned::default());
+        let first = with(&learned, kernel(mode, "echo"));
+        let second = boot(mode, &learned);
+        assert_eq!((first.status(), &second.output), (0, &plain.output));
+        assert!(discoveries(&second) > 0, "{mode:?}");
+        let third = boot(mode, &learned);
+        assert_eq!((&third.output, discoveries(&third)), (&plain.output, 0));
+    }
+}
+
+#[test]
 fn what_was_patched_traps_no_more() {
     need_kvm!();
     let learned = Learned::default();
