@@ -112,6 +112,17 @@ impl Kept {
         self.learned.clone()
     }
 
+    /// Have no file: the guest went wrong, and what it knew may be why.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn forget(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Keep what was learned since, if anything was.
     ///
     /// # Errors

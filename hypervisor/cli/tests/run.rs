@@ -251,6 +251,10 @@ fn what_a_run_learned_the_next_one_knows() {
     let first = discoveries(arg(&cache));
     assert!(first.is_some() && cache.is_dir());
     assert_eq!(discoveries(arg(&cache)), None);
+    // After a failure, nothing is: what was known may be why.
+    let fault = ["run", "--mode", "patch", "--cmdline", "run='fault divide'"];
+    paravane(&[&fault[..], &["--code-cache", arg(&cache)]].concat()).expect(102);
+    assert_eq!(std::fs::read_dir(&cache).expect("a directory").count(), 0);
     // Where nothing is kept, and where nothing can be kept.
     assert_eq!(discoveries("off"), first);
     assert_eq!(discoveries("auto"), first);

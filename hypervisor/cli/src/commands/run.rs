@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 
 use comfy_table::Table;
 use hypercall_abi::Mode;
@@ -23,6 +24,8 @@ use crate::stdin;
 
 /// The version of [`Report`] as it is serialized; it rises when a field changes its meaning.
 const SCHEMA: u32 = 1;
+/// Statuses of a guest whose kernel failed or did not start (see `status::HELP`).
+const KERNEL_FAILED: RangeInclusive<u8> = 101..=105;
 /// Columns of the table of statistics at most.
 const WIDTH: u16 = 80;
 
@@ -55,9 +58,13 @@ pub fn run(options: &Run, ending: &Ending) -> Result<u8, Failure> {
         ending,
     };
     let ran = boot::boot(config, around)?;
-    if let Some(Err(error)) = kept.map(|kept| kept.keep())
-        && let CodeCacheAt::Dir(dir) = &options.code_cache
-    {
+    let failed = match &ran.outcome.end {
+        End::Fault(_) => true,
+        End::PowerOff(status) => KERNEL_FAILED.contains(status),
+        End::Stopped(_) => false,
+    };
+    let done = kept.map(|kept| if failed { kept.forget() } else { kept.keep() });
+    if let (Some(Err(error)), CodeCacheAt::Dir(dir)) = (done, &options.code_cache) {
         let dir = dir.display();
         output::say(&format!(
             "what was learned of the image's code is not kept in {dir}: {error}; name another with --code-cache"
