@@ -22,7 +22,7 @@ use crate::loader::{self, Plan};
 const MAGIC: &[u8; 8] = b"PVCODE1\n";
 /// The checksum behind it.
 const CHECK: usize = 4;
-/// Files are of some 100 KiB; a longer one is none of ours.
+/// Files are of some 60 KiB; a longer one is none of ours.
 const LIMIT: u64 = 64 << 20;
 /// How many files a directory keeps: the youngest.
 const KEPT: usize = 32;
@@ -40,6 +40,7 @@ pub struct CodeCache {
 /// What is kept of one image, for one mode and policy.
 #[derive(Debug)]
 pub struct Kept {
+    cache: CodeCache,
     path: PathBuf,
     learned: Learned,
     /// What the file had.
@@ -82,6 +83,7 @@ impl CodeCache {
         }
         let found = learned.get();
         Some(Kept {
+            cache: self.clone(),
             path,
             learned,
             found,
@@ -136,7 +138,7 @@ impl Kept {
         else {
             return Ok(());
         };
-        let dir = self.path.parent().unwrap_or(Path::new("."));
+        let dir = &self.cache.dir;
         fs::create_dir_all(dir)?;
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         file.write_all(MAGIC)?;
@@ -144,7 +146,7 @@ impl Kept {
         file.write_all(&body)?;
         file.persist(&self.path).map_err(|error| error.error)?;
         // Somebody else may prune it at the same time.
-        let _ = CodeCache::in_dir(dir).prune();
+        let _ = self.cache.prune();
         Ok(())
     }
 }

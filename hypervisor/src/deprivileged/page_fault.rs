@@ -120,13 +120,9 @@ impl Deprivileged {
     /// [`HostError`], when copies cannot be written.
     pub(super) fn know_code(&mut self, memory: &Memory) -> Result<(), HostError> {
         let at = self.regs.rip;
-        let fetch = Access {
-            execute: true,
-            ..Access::default()
-        };
-        if let Ok(found) = translate(memory, &self.cpu, at, fetch)
-            && memory.is_ram(found.phys)
-            && self.fetched(memory, at, found.phys & FRAME)?.is_ok()
+        if let Some(frame) = self.frame_of(memory, at)
+            && memory.is_ram(frame)
+            && self.fetched(memory, at, frame)?.is_ok()
         {
             self.discover(memory)?;
         }

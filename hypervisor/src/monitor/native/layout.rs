@@ -26,7 +26,7 @@ pub const COPIES: u64 = 0xfe00_0000;
 /// Guest-physical: one past the copies.
 pub const END: u64 = 0xfe80_0000;
 
-/// All of it, as a region of memory.
+/// All of it.
 pub const REGION: Range = Range {
     start: MONITOR,
     len: END - MONITOR,
