@@ -24,7 +24,6 @@ impl Hooks for NativeHooks {
         );
         tables::load();
         apic::init(boot.apic_timer_hz);
-        uart::init();
     }
 
     fn power_off(status: u8) -> ! {
