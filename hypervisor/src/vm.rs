@@ -201,7 +201,11 @@ impl Vm {
         vcpu.set_cpuid2(&cpuid)
             .map_err(HostError::kvm("set the processor's features"))?;
 
-        let mut installed = monitor::install(&memory, None, boot::ROOT)?;
+        let mut installed = match config.mode {
+            Mode::Hvm | Mode::Pv => monitor::install(&memory, None, boot::ROOT)?,
+            // Of it they have the shared page alone.
+            Mode::Trap | Mode::Patch => monitor::places(None),
+        };
         let tsc_khz = vcpu
             .get_tsc_khz()
             .map_err(HostError::kvm("read the TSC's frequency"))?;

@@ -64,7 +64,6 @@ pub fn install(memory: &Memory, kind: Option<KvmKind>, root: u64) -> Result<Inst
             .map(|offset| area + offset)
             .collect::<Vec<_>>()
     };
-    let part = |offset: u64| AREAS + offset / 4096;
 
     put(PADS, 0, &gates::pad_page(kind))?;
     if let Some(kind) = kind {
@@ -118,18 +117,30 @@ pub fn install(memory: &Memory, kind: Option<KvmKind>, root: u64) -> Result<Inst
         )?;
     }
 
-    Ok(Installed {
+    Ok(places(kind))
+}
+
+/// Where the monitor's parts are, whether they are installed or not.
+pub fn places(kind: Option<KvmKind>) -> Installed {
+    let area = layout::vcpu_area(0);
+    let points = &code::code().points;
+    Installed {
         kernel_view: page(KERNEL_DIRECTORY),
         user_view: page(USER_DIRECTORY),
         shared: page(part(layout::AREA_SHARED)),
         ring: page(part(layout::AREA_RING)),
-        syscall_target_32: area + code.points.syscall,
+        syscall_target_32: area + points.syscall,
         syscall_target: match kind {
-            Some(KvmKind::Hardware) => area + code.points.syscall,
+            Some(KvmKind::Hardware) => area + points.syscall,
             _ => layout::PAD_PAGE + layout::PAD_SYSCALL,
         },
-        call_done: area + code.points.call_done,
-    })
+        call_done: area + points.call_done,
+    }
+}
+
+/// The number of the page that has an offset of the vCPU's area.
+const fn part(offset: u64) -> u64 {
+    AREAS + offset / 4096
 }
 
 /// An `iretq` frame to CPL 3.

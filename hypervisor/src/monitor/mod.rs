@@ -14,7 +14,7 @@ use hypercall_abi::boot::Range;
 use hypercall_abi::{Mode, layout};
 
 pub use code::{Code, code};
-pub(crate) use install::{Installed, PAGES, install, interrupted, set_event_entries};
+pub(crate) use install::{Installed, PAGES, install, interrupted, places, set_event_entries};
 
 /// The guest-physical memory of the monitors that a mode needs: one region, since each more of them takes KVM time.
 pub(crate) fn region(mode: Mode) -> Range {

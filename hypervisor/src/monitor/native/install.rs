@@ -6,9 +6,8 @@ use zerocopy::IntoBytes;
 use super::code;
 use super::layout::{
     self, APIC, ASIDE, CODE, DESCRIPTORS, DIRECTORY, EDITS_PAGE, FLAG_TABLES, FRAME_PAGE, IDT,
-    KERNEL_DIRECTORY, PAD, PATCH_ASIDE, PATCH_CODE, PATCH_FLAG_TABLES, PATCH_SAVE, PATCH_TABLES,
-    PATCHES, PATCHES_LEN, PROBE, SAVE, SLOT_END, STACKS, TABLE, linear, patch_entry, patch_linear,
-    phys,
+    KERNEL_DIRECTORY, PAD, PATCH_ASIDE, PATCH_FLAG_TABLES, PATCH_SAVE, PATCH_TABLES, PATCHES,
+    PATCHES_LEN, PROBE, SAVE, SLOT_END, STACKS, TABLE, linear, patch_entry, patch_linear, phys,
 };
 use crate::error::HostError;
 use crate::memory::Memory;
@@ -95,7 +94,8 @@ pub fn descriptors() -> (u64, u16, u64) {
 
 /// Write what the probe of the kind of KVM runs, and return the root that maps it. [`install`] comes after it.
 pub fn install_probe(memory: &Memory) -> Result<u64, HostError> {
-    memory.populate(phys(CODE), PATCH_CODE.start * 4096);
+    // All but what patches need, of which the first table is needed always.
+    memory.populate(phys(CODE), (PATCH_TABLES + 1) * 4096);
     memory.put(phys(PAD), &gates::pad_page(None))?;
     let [root, pointers, directory, table] = [PROBE, PROBE + 1, PROBE + 2, PROBE + 3];
     put_entry(memory, root, MONITOR_GIB, 4, phys(pointers) | LINK)?;
