@@ -5,25 +5,30 @@
 
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use hypercall_abi::Mode;
 use rustc_hash::FxHasher;
+use rustix::buffer::spare_capacity;
+use rustix::io::{self, retry_on_intr};
 
 use crate::config::Config;
 use crate::deprivileged::{Knowledge, Learned, Own};
 use crate::loader::{self, Plan};
 
 /// What a file begins with; the digit rises when what follows changes its meaning.
-const MAGIC: &[u8; 8] = b"PVCODE1\n";
+const MAGIC: &[u8; 8] = b"PVCODE2\n";
 /// The checksum behind it.
 const CHECK: usize = 4;
-/// Files are of some 60 KiB; a longer one is none of ours.
-const LIMIT: u64 = 64 << 20;
+/// Which build of this crate it is (`build.rs`).
+const BUILD: &str = env!("PARAVANE_BUILD");
+/// A file has at most so many bytes mostly;
+const USUAL: usize = 48 << 10;
+/// a longer one than this is none of ours.
+const LIMIT: usize = 64 << 20;
 /// How many files a directory keeps: the youngest.
 const KEPT: usize = 32;
 /// How much of both ends of a segment a file's name depends on. The rest is compared when it is read.
@@ -71,7 +76,7 @@ impl CodeCache {
             return None;
         }
         let plan = loader::plan(&config.image).ok()?;
-        let path = self.dir.join(name(config, &plan)?);
+        let path = self.dir.join(name(config, &plan));
         let learned = Learned::default();
         let knowledge = read(&path).and_then(|bytes| {
             let body = checked(&bytes)?;
@@ -91,7 +96,7 @@ impl CodeCache {
     }
 
     /// Have no more files than are kept. What cannot be removed stays.
-    fn prune(&self) -> io::Result<()> {
+    fn prune(&self) -> std::io::Result<()> {
         let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -118,9 +123,9 @@ impl Kept {
     ///
     /// # Errors
     /// Of the file system.
-    pub fn forget(&self) -> io::Result<()> {
+    pub fn forget(&self) -> std::io::Result<()> {
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
@@ -129,7 +134,7 @@ impl Kept {
     ///
     /// # Errors
     /// Of the file system; what the file had before stays then.
-    pub fn keep(&self) -> io::Result<()> {
+    pub fn keep(&self) -> std::io::Result<()> {
         let Some(now) = self.learned.get() else {
             return Ok(());
         };
@@ -151,12 +156,10 @@ impl Kept {
     }
 }
 
-/// The name of the file: what it depends on, but for what is compared when it is read. `None` where this program
-/// cannot be told from another.
-fn name(config: &Config, plan: &Plan) -> Option<String> {
-    let program = fs::metadata("/proc/self/exe").ok()?;
+/// The name of the file: what it depends on, but for what is compared when it is read.
+fn name(config: &Config, plan: &Plan) -> String {
     let mut hasher = FxHasher::default();
-    (program.len(), program.mtime(), program.mtime_nsec()).hash(&mut hasher);
+    BUILD.hash(&mut hasher);
     config.image.len().hash(&mut hasher);
     for segment in &plan.segments {
         (segment.phys, segment.virt, segment.mem_len).hash(&mut hasher);
@@ -168,15 +171,19 @@ fn name(config: &Config, plan: &Plan) -> Option<String> {
         format!("{:?}", config.patch).hash(&mut hasher);
     }
     let (mode, hash) = (config.mode.name(), hasher.finish());
-    Some(format!("{mode}-{hash:016x}.{EXTENSION}"))
+    format!("{mode}-{hash:016x}.{EXTENSION}")
 }
 
 /// A file's bytes, if there is one of sensible size.
 fn read(path: &Path) -> Option<Vec<u8>> {
     let file = File::open(path).ok()?;
-    let len = file.metadata().ok()?.len();
-    let mut bytes = Vec::with_capacity(usize::try_from(len.min(LIMIT)).ok()?);
-    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    let mut bytes = Vec::with_capacity(USUAL);
+    while retry_on_intr(|| io::read(&file, spare_capacity(&mut bytes))).ok()? > 0 {
+        if bytes.len() == bytes.capacity() {
+            (bytes.len() < LIMIT).then_some(())?;
+            bytes.reserve(bytes.len());
+        }
+    }
     Some(bytes)
 }
 

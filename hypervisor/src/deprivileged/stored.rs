@@ -54,9 +54,10 @@ impl Knowledge {
             Some(patching) => Some(patching.revive()?),
             None => None,
         };
+        let c = stored.copies.revive(own)?;
         Some(Self {
             text: stored.text,
-            copies: stored.copies.revive(own)?,
+            copies: c,
             patching,
             built_in,
         })

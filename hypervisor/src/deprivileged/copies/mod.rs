@@ -9,8 +9,10 @@
 //! Called by the handling of faults. Never decides what an instruction means.
 
 mod follow;
+mod packed;
 mod page;
 mod stored;
+mod targets;
 
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use crate::patch::JUMP;
 use page::Copy;
 pub use page::{Own, PageCode};
 pub use stored::Stored;
+use targets::Targets;
 
 /// HLT: one byte, and #GP at CPL 3.
 const TRAP: u8 = 0xf4;
@@ -46,8 +49,8 @@ pub struct Copies {
     /// Ends of instructions that begin in another frame, by the frame of the end.
     ends: FxHashMap<u64, End>,
     counts: Counts,
-    /// Where known branches lead to, and how many: offsets, by frame.
-    targets: Arc<FxHashMap<u64, FxHashMap<usize, usize>>>,
+    /// Where known branches lead to, by frame.
+    targets: Arc<FxHashMap<u64, Targets>>,
     /// Sites of instructions that can be replaced, found and not asked for yet: linear addresses.
     sites: Vec<u64>,
     /// Places in moved ranges that turned out to be code or data of their own: frame, and offset.
@@ -265,8 +268,7 @@ impl Copies {
     /// Note that an instruction is branched to.
     pub fn add_branches(&mut self, frame: u64, offset: usize, count: usize) {
         let targets = Arc::make_mut(&mut self.targets);
-        let targets = targets.entry(frame).or_default();
-        *targets.entry(offset).or_default() += count;
+        targets.entry(frame).or_default().add(offset, count);
     }
 
     /// The guest's own bytes of a range in a frame that has a copy.
@@ -348,7 +350,7 @@ impl Copies {
         self.populate(memory);
         for copy in self.by_frame.values_mut() {
             if std::mem::take(&mut copy.is_changed) {
-                memory.put(copy.page, copy.bytes())?;
+                memory.put(copy.page, copy.bytes().as_slice())?;
             }
         }
         Ok(())

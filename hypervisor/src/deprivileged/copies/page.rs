@@ -1,12 +1,14 @@
 //! The copy of one page.
 
+use std::borrow::Cow;
 use std::ops::{Deref, Range};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use iced_x86::Instruction;
-use rustc_hash::FxHashMap;
 
 use super::follow::decode;
+use super::packed::Packed;
+use super::targets::Targets;
 use super::{LONGEST, PAGE, TRAP};
 use crate::patch::{Code, JUMP};
 
@@ -16,9 +18,17 @@ pub(super) struct Copy {
     pub page: u64,
     /// The guest's own bytes.
     pub original: Own,
-    /// What is executed.
-    shown: Arc<Shown>,
+    /// What is known, once it is more than `packed` says.
+    shown: Option<Arc<Shown>>,
+    /// What a file knows.
+    packed: Option<Arc<Kept>>,
     pub is_changed: bool,
+}
+
+/// What a file knows of a page, unpacked when somebody asks.
+struct Kept {
+    packed: Packed,
+    shown: OnceLock<Box<Shown>>,
 }
 
 /// The guest's own bytes of a page. Cheap to clone.
@@ -66,7 +76,7 @@ impl std::fmt::Debug for Copy {
 }
 
 /// A bit for each byte of a page.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Bits(pub [u64; 64]);
 
 impl Bits {
@@ -80,12 +90,16 @@ impl Bits {
         }
     }
 
-    /// Set a range of less than 64.
-    fn set_all(&mut self, range: Range<usize>) {
-        let (first, shift) = (range.start / 64, range.start % 64);
-        let bits = ((1u128 << range.len().min(64)) - 1) << shift;
-        for (word, bits) in self.0.iter_mut().skip(first).zip([bits, bits >> 64]) {
-            *word |= bits as u64;
+    /// Set a range.
+    pub fn set_all(&mut self, range: Range<usize>) {
+        let mut at = range.start;
+        while at < range.end {
+            let (word, shift) = (at / 64, at % 64);
+            let len = (range.end - at).min(64 - shift);
+            if let Some(word) = self.0.get_mut(word) {
+                *word |= u64::MAX >> (64 - len) << shift;
+            }
+            at += len;
         }
     }
 
@@ -102,10 +116,20 @@ impl Bits {
     }
 
     /// The first one that is set, of a range.
-    fn first(&self, range: Range<usize>) -> Option<usize> {
+    pub fn first(&self, range: Range<usize>) -> Option<usize> {
+        self.find(range, |word| word)
+    }
+
+    /// The first one that is not set, of a range.
+    pub fn first_clear(&self, range: Range<usize>) -> Option<usize> {
+        self.find(range, |word| !word)
+    }
+
+    /// The first one that is set in what `of` makes of a word.
+    fn find(&self, range: Range<usize>, of: impl Fn(u64) -> u64) -> Option<usize> {
         let mut at = range.start;
         while at < range.end {
-            let word = self.0.get(at / 64)? >> (at % 64);
+            let word = of(*self.0.get(at / 64)?) >> (at % 64);
             if word != 0 {
                 at += word.trailing_zeros() as usize;
                 return (at < range.end).then_some(at);
@@ -122,45 +146,75 @@ impl Copy {
         Self {
             page,
             original,
-            shown: Arc::new(Shown::nothing()),
+            shown: None,
+            packed: None,
+            is_changed: true,
+        }
+    }
+
+    /// What a file knows.
+    pub fn packed(page: u64, original: Own, packed: Packed) -> Self {
+        Self {
+            page,
+            original,
+            shown: None,
+            packed: Some(Arc::new(Kept {
+                packed,
+                shown: OnceLock::new(),
+            })),
             is_changed: true,
         }
     }
 
     /// What is known.
     pub fn shown(&self) -> &Shown {
-        &self.shown
+        static NOTHING: Shown = Shown::nothing();
+        match (&self.shown, &self.packed) {
+            (Some(shown), _) => shown,
+            (None, Some(kept)) => {
+                let unpack = || Box::new(kept.packed.unpack(&self.original));
+                kept.shown.get_or_init(unpack)
+            }
+            (None, None) => &NOTHING,
+        }
     }
 
     /// What is executed.
-    pub fn bytes(&self) -> &[u8; 4096] {
-        &self.shown.bytes
+    pub fn bytes(&self) -> Cow<'_, [u8; 4096]> {
+        match (&self.shown, &self.packed) {
+            (None, Some(kept)) => Cow::Owned(kept.packed.bytes(&self.original)),
+            _ => Cow::Borrowed(&self.shown().bytes),
+        }
     }
 
-    /// Whether anything is known of the page.
+    /// Whether nothing is known of the page.
     pub fn is_blank(&self) -> bool {
-        self.shown.bytes == [TRAP; 4096]
+        *self.bytes() == [TRAP; 4096]
     }
 
     /// Whether a known instruction starts at an offset.
     pub fn starts_at(&self, offset: usize) -> bool {
-        self.shown.starts.has(offset)
+        self.shown().starts.has(offset)
     }
 
     /// Whether one starts there that cannot be executed for one that overlaps it.
     pub fn overlaps_at(&self, offset: usize) -> bool {
-        self.shown.overlaps.has(offset)
+        self.shown().overlaps.has(offset)
     }
 
     /// Whether a range has bytes that were moved.
     pub fn is_patched(&self, start: usize, len: usize) -> bool {
-        self.shown.patched.first(start..start + len).is_some()
+        self.shown().patched.first(start..start + len).is_some()
     }
 
     /// What is known, to be changed, and the guest's own bytes.
     pub fn change(&mut self) -> (&mut Shown, &[u8; 4096]) {
         self.is_changed = true;
-        (Arc::make_mut(&mut self.shown), &self.original)
+        if self.shown.is_none() {
+            self.shown = Some(Arc::new(self.shown().clone()));
+        }
+        let shown = self.shown.get_or_insert_with(|| Arc::new(Shown::nothing()));
+        (Arc::make_mut(shown), &self.original)
     }
 
     /// Take in the instruction of a range; `is_silent`: its first byte stays a trap.
@@ -217,10 +271,10 @@ impl Copy {
     /// range, where a jump stands.
     pub fn show(&mut self, start: usize, end: usize) -> bool {
         let end = end.min(PAGE as usize);
-        let code = self.shown.known.first(start..end).unwrap_or(end);
-        let moved = self.shown.patched.first(start..code);
+        let code = self.shown().known.first(start..end).unwrap_or(end);
+        let moved = self.shown().patched.first(start..code);
         let range = start..moved.unwrap_or(code);
-        if self.shown.bytes.get(range.clone()) != self.original.get(range.clone()) {
+        if self.shown().bytes.get(range.clone()) != self.original.get(range.clone()) {
             let (shown, original) = self.change();
             if let (Some(to), Some(from)) =
                 (shown.bytes.get_mut(range.clone()), original.get(range))
@@ -258,7 +312,7 @@ impl Copy {
 }
 
 impl Shown {
-    const fn nothing() -> Self {
+    pub const fn nothing() -> Self {
         Self {
             bytes: [TRAP; 4096],
             known: Bits::none(),
@@ -295,34 +349,31 @@ impl Shown {
 /// A copy at the linear address where it is executed.
 pub struct PageCode<'a> {
     pub(super) copy: &'a Copy,
-    pub(super) targets: Option<&'a FxHashMap<usize, usize>>,
+    pub(super) targets: Option<&'a Targets>,
     pub(super) linear: u64,
 }
 
 impl Code for PageCode<'_> {
     fn instruction(&self, at: usize) -> Option<Instruction> {
         // What overlaps is only to be reported, and that is done where it stands.
-        let Copy {
-            shown, original, ..
-        } = self.copy;
+        let (shown, original) = (self.copy.shown(), &self.copy.original);
         let instruction = shown.instruction(original, at, self.linear)?;
         (!shown.overlaps.has(at)).then_some(instruction)
     }
 
     fn is_known(&self, at: usize) -> bool {
-        self.copy.shown.known.has(at)
+        self.copy.shown().known.has(at)
     }
 
     fn is_blank(&self, at: usize) -> bool {
-        !self.copy.shown.known.has(at) && self.copy.shown.bytes.get(at) == Some(&TRAP)
+        !self.copy.shown().known.has(at) && self.copy.shown().bytes.get(at) == Some(&TRAP)
     }
 
     fn branches_to(&self, at: usize) -> usize {
-        let targets = self.targets.and_then(|targets| targets.get(&at));
-        targets.copied().unwrap_or(0)
+        self.targets.map_or(0, |targets| targets.count(at))
     }
 
     fn is_patched(&self, at: usize) -> bool {
-        self.copy.shown.patched.has(at)
+        self.copy.shown().patched.has(at)
     }
 }
