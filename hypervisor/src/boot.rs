@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::config::Config;
 use crate::deprivileged::Text;
 use crate::error::HostError;
-use crate::loader::{self, ImageError, Plan, Segment};
+use crate::loader::{self, BuiltIn, ImageError, Plan, Segment};
 use crate::memory::Memory;
 use crate::monitor::Installed;
 
@@ -39,6 +39,8 @@ pub struct Start {
     pub text: Vec<Text>,
     /// Guest-physical, all of the image.
     pub image: std::ops::Range<u64>,
+    /// The image, if it is part of this program.
+    pub built_in: Option<BuiltIn>,
 }
 
 /// Facts of this virtual machine that the guest learns.
@@ -142,6 +144,7 @@ pub fn load(
         root,
         text: text.collect(),
         image: kernel,
+        built_in: config.built_in().map(|image| BuiltIn { image, plan }),
     })
 }
 

@@ -17,7 +17,7 @@ use rustix::io::{self, retry_on_intr};
 
 use crate::config::Config;
 use crate::deprivileged::{Knowledge, Learned, Own};
-use crate::loader::{self, Plan};
+use crate::loader::{self, BuiltIn, Plan};
 
 /// What a file begins with; the digit rises when what follows changes its meaning.
 const MAGIC: &[u8; 8] = b"PVCODE2\n";
@@ -34,7 +34,6 @@ const KEPT: usize = 32;
 /// How much of both ends of a segment a file's name depends on. The rest is compared when it is read.
 const SAMPLE: usize = 64;
 const EXTENSION: &str = "code";
-const PAGE: u64 = 4096;
 
 /// A directory of such files.
 #[derive(Clone, Debug)]
@@ -80,7 +79,16 @@ impl CodeCache {
         let learned = Learned::default();
         let knowledge = read(&path).and_then(|bytes| {
             let body = checked(&bytes)?;
-            let own = |frame| page_of(&plan, config, frame);
+            let built_in = config.built_in().map(|image| BuiltIn {
+                image,
+                plan: plan.clone(),
+            });
+            let own = |frame| {
+                let whole = built_in.as_ref().and_then(|image| image.page(frame));
+                let padded = || BuiltIn::padded_page(&config.image, &plan, frame);
+                let copied = || padded().map(|page| Own::Kept(Arc::new(page)));
+                whole.map(Own::BuiltIn).or_else(copied)
+            };
             Knowledge::from_bytes(body, own, config.built_in())
         });
         if let Some(knowledge) = knowledge {
@@ -192,29 +200,4 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (check, body) = rest.split_at_checked(CHECK)?;
     (crc32fast::hash(body).to_le_bytes() == check).then_some(body)
-}
-
-/// What an image has in a frame once it is loaded.
-fn page_of(plan: &Plan, config: &Config, frame: u64) -> Option<Own> {
-    let pages = frame..frame.checked_add(PAGE)?;
-    let mut page = None;
-    for segment in &plan.segments {
-        let bytes = config.image.get(segment.file.clone())?;
-        let range = segment.phys..segment.phys.checked_add(bytes.len() as u64)?;
-        if let (Some(image), Some(at)) = (config.built_in(), pages.start.checked_sub(range.start))
-            && pages.end <= range.end
-            && let Some(bytes) = image.get(segment.file.start..)?.get(at as usize..)
-            && let Some(whole) = bytes.first_chunk()
-        {
-            return Some(Own::BuiltIn(whole));
-        }
-        let (start, end) = (range.start.max(pages.start), range.end.min(pages.end));
-        if start < end {
-            let from = (start - range.start) as usize..(end - range.start) as usize;
-            let to = (start - pages.start) as usize..(end - pages.start) as usize;
-            let page = page.get_or_insert([0; PAGE as usize]);
-            page.get_mut(to)?.copy_from_slice(bytes.get(from)?);
-        }
-    }
-    page.map(|page| Own::Kept(Arc::new(page)))
 }

@@ -267,7 +267,7 @@ impl Vm {
                             .then(|| (config.patch, functions(config.patch, &config.image))),
                         text: start.text,
                         image: start.image,
-                        built_in: config.built_in(),
+                        built_in: start.built_in,
                         learned: config.learned.as_ref().and_then(Learned::get),
                     },
                 )?;

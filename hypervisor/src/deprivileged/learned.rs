@@ -92,7 +92,7 @@ impl Deprivileged {
                 .patching
                 .as_ref()
                 .map(|patching| patching.of_frames(is_text)),
-            built_in: self.built_in,
+            built_in: self.built_in.as_ref().map(|image| image.image),
         })
     }
 
@@ -127,8 +127,8 @@ impl Deprivileged {
     /// Whether the code is that which another machine has learned: the same bytes at the same places, or of the one
     /// image that is part of this program, which has just been loaded.
     fn is_same(&self, memory: &Memory, known: &Knowledge) -> bool {
-        let images = self.built_in.zip(known.built_in);
-        if images.is_some_and(|(own, theirs)| std::ptr::eq(own, theirs)) {
+        let images = self.built_in.as_ref().zip(known.built_in);
+        if images.is_some_and(|(own, theirs)| std::ptr::eq(own.image, theirs)) {
             return known.text == self.image_text;
         }
         let mut here = [0; PAGE as usize];

@@ -33,6 +33,7 @@ use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 
 use crate::doors::trap::{Class, Sites, classify};
 use crate::error::HostError;
+use crate::loader::BuiltIn;
 use crate::machine::cpu::{Cpu, Refusal, Registers};
 use crate::machine::paging::{Access, walk};
 use crate::machine::shadow::{Full, MonitorLink, Shadow, View};
@@ -95,12 +96,12 @@ pub struct Deprivileged {
     patching: Option<Patching>,
     /// The image's code.
     image_text: Vec<Text>,
-    /// Frames of it that have no copies yet.
+    /// Frames of it: what of them has no copy yet gets one as soon as code is followed there.
     text: Vec<Range<u64>>,
     /// Guest-physical, all of the image.
     image: Range<u64>,
     /// The image, if it is part of this program.
-    built_in: Option<&'static [u8]>,
+    built_in: Option<BuiltIn>,
     /// What other machines learned of it.
     learned: Option<Arc<Knowledge>>,
 }
@@ -133,7 +134,7 @@ pub struct Start {
     /// Guest-physical, all of the image.
     pub image: Range<u64>,
     /// The image, if it is part of this program.
-    pub built_in: Option<&'static [u8]>,
+    pub built_in: Option<BuiltIn>,
     /// What other machines learned of that code.
     pub learned: Option<Arc<Knowledge>>,
 }

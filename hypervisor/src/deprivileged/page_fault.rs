@@ -1,11 +1,14 @@
 //! Page faults of a deprivileged guest: the shadow's, the copies', or the guest's own.
 
+use std::sync::Arc;
+
 use hypercall_abi::layout::MONITOR_GIB;
 
-use super::copies::Full;
+use super::copies::{Full, Ground, Own};
 use super::memory::{Owner, paging, translate};
 use super::{Deprivileged, is_silent};
 use crate::error::{GuestFault, HostError};
+use crate::loader::BuiltIn;
 use crate::machine::cpu::{Exception, is_canonical};
 use crate::machine::paging::entry::ACCESSED;
 use crate::machine::paging::{Access, PageFault, Step, walk};
@@ -156,25 +159,24 @@ impl Deprivileged {
         at < MONITOR_GIB && found.is_ok_and(|found| found.path.steps().iter().all(is_used))
     }
 
-    /// Have a copy of a frame. Where it is of the image's code, have copies of all that code: it is
-    /// followed and mapped at once then, and not page by page.
+    /// Have a copy of a frame.
     ///
     /// # Errors
     /// [`Full`].
     pub(super) fn copy(&mut self, memory: &Memory, frame: u64) -> Result<(), Full> {
-        if self.copies.page_of(frame).is_some() {
-            return Ok(());
-        }
-        let text = self.text.iter().position(|text| text.contains(&frame));
-        let all = text.map(|index| self.text.swap_remove(index));
-        let all = all.unwrap_or(frame..frame + 1);
-        for frame in all.step_by(PAGE) {
-            if self.copies.page_of(frame).is_none() && memory.is_ram(frame) {
-                self.copies.make(memory, frame)?;
-                self.frame_changed(memory, frame);
-            }
+        if self.copies.page_of(frame).is_none() {
+            let own = own_of(memory, self.built_in.as_ref(), frame);
+            self.copies.add(frame, own)?;
+            self.copies_made(memory);
         }
         Ok(())
+    }
+
+    /// Frames with new copies are to be mapped in another way.
+    fn copies_made(&mut self, memory: &Memory) {
+        for frame in self.copies.take_made() {
+            self.frame_changed(memory, frame);
+        }
     }
 
     /// A frame is about to be written, or was: a copy of it is stale.
@@ -214,17 +216,33 @@ impl Deprivileged {
             execute: true,
             ..Access::default()
         };
-        let mut last = (1, 0);
-        let mut translate = |at: u64| {
-            let page = at & FRAME;
-            if last.0 != page {
-                let found = translate(memory, cpu, page, fetch).ok()?;
-                last = (page, found.phys & FRAME);
-            }
-            Some(last.1 | at & !FRAME)
+        let mut frame_at = |page: u64| {
+            let found = translate(memory, cpu, page, fetch).ok()?;
+            Some(found.phys & FRAME)
         };
-        self.copies
-            .discover(memory, from, &mut translate, &is_silent)?;
+        let begin = |frame| {
+            let is_text = self.text.iter().any(|text| text.contains(&frame));
+            (is_text && memory.is_ram(frame)).then(|| own_of(memory, self.built_in.as_ref(), frame))
+        };
+        let ground = Ground {
+            memory,
+            frame_at: &mut frame_at,
+            is_silent: &is_silent,
+            begin: &begin,
+        };
+        self.copies.discover(ground, from)?;
+        self.copies_made(memory);
         self.discovered(memory)
+    }
+}
+
+/// The guest's own bytes of a frame: the image's, where it is part of this program and they are the same.
+fn own_of(memory: &Memory, image: Option<&BuiltIn>, frame: u64) -> Own {
+    let mut bytes = [0; PAGE];
+    // A frame outside memory reads as zeros; its execution faults elsewhere.
+    memory.get(frame, &mut bytes);
+    match image.and_then(|image| image.page(frame)) {
+        Some(same) if *same == bytes => Own::BuiltIn(same),
+        _ => Own::Kept(Arc::new(bytes)),
     }
 }

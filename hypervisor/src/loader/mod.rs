@@ -15,6 +15,7 @@
 
 mod address;
 pub mod backtrace;
+mod built_in;
 pub mod elf;
 mod error;
 mod format;
@@ -24,6 +25,7 @@ pub mod symbols;
 #[cfg(test)]
 mod tests;
 
+pub use built_in::BuiltIn;
 pub use elf::{Plan, Segment, plan};
 pub use error::{FileError, ImageError};
 pub use format::Format;

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use rustc_hash::FxHashMap;
 
+use super::page::Own;
 use super::{Copies, End, LONGEST, PAGE, split};
 use crate::error::HostError;
 use crate::memory::Memory;
@@ -18,134 +19,205 @@ const LOOK: usize = ENOUGH * LONGEST;
 /// Instructions that one discovery takes in at most; the rest is found when the guest gets there.
 const AT_ONCE: usize = 1 << 14;
 
+/// What discovery has to know of the machine.
+pub struct Ground<'a> {
+    /// The machine's memory.
+    pub memory: &'a Memory,
+    /// Where the guest's kernel executes a linear page from.
+    pub frame_at: &'a mut dyn FnMut(u64) -> Option<u64>,
+    /// Whether an instruction has to stay a trap.
+    pub is_silent: &'a dyn Fn(&Instruction) -> bool,
+    /// The guest's own bytes of a frame without a copy, if it is to have one: then the code in it is followed.
+    pub begin: &'a dyn Fn(u64) -> Option<Own>,
+}
+
+/// A discovery on its way.
+struct Walk<'a> {
+    ground: Ground<'a>,
+    /// What is known of `Ground::frame_at`.
+    frames: FxHashMap<u64, Option<u64>>,
+    /// Where to go on: linear and guest-physical addresses.
+    waiting: Vec<(u64, u64)>,
+    /// What is branched to, physical.
+    branches: Vec<u64>,
+    /// Instructions that name data, for once the code around it is known.
+    named: Vec<Instruction>,
+    /// How many instructions may come yet.
+    left: usize,
+}
+
+/// How a piece of code ends.
+enum Last {
+    /// It branches away, or to what is known.
+    Done,
+    /// It goes on in the next page.
+    Next,
+    /// In an instruction that is not whole in its page, or is none.
+    Across,
+}
+
+impl Walk<'_> {
+    fn translate(&mut self, at: u64) -> Option<u64> {
+        let (page, offset) = split(at);
+        let frame_at = &mut *self.ground.frame_at;
+        let frame = *self.frames.entry(page).or_insert_with(|| frame_at(page));
+        frame.map(|frame| frame + offset as u64)
+    }
+
+    /// What waits last, as an offset in a page, if it is there and not known.
+    fn next_in(
+        &mut self,
+        page: u64,
+        frame: u64,
+        is_known: &dyn Fn(usize) -> bool,
+    ) -> Option<usize> {
+        while let Some((at, phys)) = self.waiting.last().copied() {
+            let offset = (at % PAGE) as usize;
+            if at - at % PAGE != page || phys - phys % PAGE != frame {
+                return None;
+            }
+            self.waiting.pop();
+            if !is_known(offset) {
+                return Some(offset);
+            }
+        }
+        None
+    }
+
+    /// Note where an instruction leads to, and what it names; whether the next one may come after it.
+    fn lead(&mut self, found: &Instruction) -> bool {
+        let target = found.near_branch_target();
+        if target != 0
+            && let Some(phys) = self.translate(target)
+        {
+            self.branches.push(phys);
+            self.waiting.push((target, phys));
+        }
+        if found.is_ip_rel_memory_operand() {
+            self.named.push(*found);
+        }
+        matches!(
+            found.flow_control(),
+            FlowControl::Next
+                | FlowControl::Call
+                | FlowControl::IndirectCall
+                | FlowControl::Interrupt
+                | FlowControl::ConditionalBranch
+        )
+    }
+}
+
 impl Copies {
-    /// Follow the code from `rip`, in pages that have copies; `translate` says where the guest's
-    /// kernel executes an address from.
+    /// Follow the code from `rip`, in pages that have copies or get them.
     ///
     /// # Errors
     /// [`HostError`], when a copy cannot be written.
-    pub fn discover(
-        &mut self,
-        memory: &Memory,
-        rip: u64,
-        translate: &mut dyn FnMut(u64) -> Option<u64>,
-        is_silent: &dyn Fn(&Instruction) -> bool,
-    ) -> Result<(), HostError> {
+    pub fn discover(&mut self, ground: Ground<'_>, rip: u64) -> Result<(), HostError> {
         self.counts.discoveries += 1;
-        let mut frames = FxHashMap::default();
-        let translate = &mut |at: u64| {
-            let (page, offset) = split(at);
-            let frame = *frames.entry(page).or_insert_with(|| translate(page));
-            frame.map(|frame| frame + offset as u64)
+        let memory = ground.memory;
+        let mut walk = Walk {
+            ground,
+            frames: FxHashMap::default(),
+            waiting: Vec::new(),
+            branches: Vec::new(),
+            named: Vec::new(),
+            left: AT_ONCE,
         };
-        let mut waiting = vec![rip];
-        let mut left = AT_ONCE;
-        while let Some(start) = waiting.pop() {
+        let first = walk.translate(rip).map(|phys| (rip, phys));
+        walk.waiting.extend(first);
+        while let Some(start) = walk.waiting.pop() {
             let mut next = Some(start);
-            while let Some(at) = next {
-                next = self.follow_page(memory, at, translate, is_silent, &mut waiting, &mut left);
+            while let Some((at, phys)) = next {
+                next = self.follow_page(&mut walk, at, phys);
             }
         }
+        self.add_targets(walk.branches);
         self.write_back(memory)
     }
 
-    /// Follow the code from `at` to where it branches away, or to the end of its page: then that is
-    /// returned. What it branches to is added to `waiting`.
-    fn follow_page(
-        &mut self,
-        memory: &Memory,
-        mut at: u64,
-        translate: &mut dyn FnMut(u64) -> Option<u64>,
-        is_silent: &dyn Fn(&Instruction) -> bool,
-        waiting: &mut Vec<u64>,
-        left: &mut usize,
-    ) -> Option<u64> {
-        let (frame, offset) = split(translate(at)?);
-        let copy = self.by_frame.get(&frame)?;
-        if copy.starts_at(offset) {
-            return None;
+    /// Follow the code from `at`, and what waits in the same page, to where it branches away, or to the end of its
+    /// page: then where it goes on is returned. What it branches to is added to what waits.
+    fn follow_page(&mut self, walk: &mut Walk<'_>, at: u64, phys: u64) -> Option<(u64, u64)> {
+        let (frame, mut start) = split(phys);
+        let page = at - start as u64;
+        if !self.by_frame.contains_key(&frame) {
+            self.add(frame, (walk.ground.begin)(frame)?).ok()?;
         }
-        let original = copy.original.clone();
-        let mut decoder = Decoder::with_ip(64, original.as_slice(), at, DecoderOptions::NONE);
-        decoder.set_position(offset).ok()?;
-        loop {
-            let offset = (at % PAGE) as usize;
-            let copy = self.by_frame.get(&frame)?;
-            if *left == 0 || copy.starts_at(offset) {
-                return None;
-            }
-            *left -= 1;
-            let mut found = decoder.decode();
-            if found.is_invalid() {
-                found = self.take_in_across(memory, at, frame, offset, translate, is_silent)?;
-            } else {
-                self.take_in(&found, frame, offset, is_silent)?;
-            }
-            let target = found.near_branch_target();
-            if target != 0
-                && let Some(phys) = translate(target)
-            {
-                let (frame, offset) = split(phys);
-                self.add_branches(frame, offset, 1);
-            }
-            match found.flow_control() {
-                FlowControl::Next
-                | FlowControl::Call
-                | FlowControl::IndirectCall
-                | FlowControl::Interrupt => {
-                    if found.is_call_near() {
-                        waiting.push(target);
-                    }
-                }
-                FlowControl::ConditionalBranch => waiting.push(target),
-                FlowControl::UnconditionalBranch => {
-                    if found.is_jmp_short_or_near() {
-                        waiting.push(target);
-                    }
-                    return None;
-                }
-                FlowControl::IndirectBranch
-                | FlowControl::Return
-                | FlowControl::XbeginXabortXend
-                | FlowControl::Exception => return None,
-            }
-            waiting.extend(self.show_named(memory, &found, translate));
-            let is_here = found.next_ip() / PAGE == at / PAGE;
-            at = found.next_ip();
-            if !is_here {
-                return Some(at);
-            }
-        }
-    }
-
-    /// Put an instruction at an offset of a frame into its copy. `None` where it cannot be.
-    fn take_in(
-        &mut self,
-        found: &Instruction,
-        frame: u64,
-        offset: usize,
-        is_silent: &dyn Fn(&Instruction) -> bool,
-    ) -> Option<()> {
         let copy = self.by_frame.get_mut(&frame)?;
-        if copy.is_patched(offset, found.len()) {
-            self.conflict(frame, offset);
+        if copy.starts_at(start) || walk.left == 0 {
             return None;
         }
-        let is_silent = is_silent(found);
-        copy.take(offset..offset + found.len(), is_silent);
-        self.count(found, is_silent);
-        Some(())
+        let (shown, own) = copy.change();
+        let mut decoder = Decoder::with_ip(64, own, page, DecoderOptions::NONE);
+        let mut found = Instruction::default();
+        let (last, offset) = loop {
+            decoder.set_position(start).ok()?;
+            decoder.set_ip(page + start as u64);
+            let mut offset = start;
+            let last = loop {
+                if walk.left == 0 || shown.starts.has(offset) {
+                    break Last::Done;
+                }
+                walk.left -= 1;
+                decoder.decode_out(&mut found);
+                if found.is_invalid() {
+                    break Last::Across;
+                }
+                let end = offset + found.len();
+                if shown.patched.first(offset..end).is_some() {
+                    self.counts.conflicts += 1;
+                    self.conflicts.push((frame, offset));
+                    break Last::Done;
+                }
+                let is_silent = (walk.ground.is_silent)(&found);
+                shown.begin(own, offset..end, is_silent);
+                self.counts.instructions += 1;
+                self.counts.silent += u64::from(is_silent);
+                if Kind::of(&found).is_some() {
+                    self.sites.push(found.ip());
+                }
+                let goes_on = walk.lead(&found);
+                offset = end;
+                if !goes_on {
+                    break Last::Done;
+                }
+                if offset as u64 == PAGE {
+                    break Last::Next;
+                }
+            };
+            shown.fill(own, start..offset);
+            if !matches!(last, Last::Done) {
+                break (last, offset);
+            }
+            let is_known = |offset| shown.starts.has(offset);
+            let Some(next) = walk.next_in(page, frame, &is_known) else {
+                break (last, offset);
+            };
+            start = next;
+        };
+        let at = page + offset as u64;
+        let goes_on = match last {
+            Last::Done => None,
+            Last::Next => Some(at),
+            Last::Across => {
+                let found = self.take_in_across(walk, at, frame, offset);
+                found.and_then(|found| walk.lead(&found).then(|| found.next_ip()))
+            }
+        };
+        for found in std::mem::take(&mut walk.named) {
+            self.show_named(walk, &found);
+        }
+        let at = goes_on?;
+        Some((at, walk.translate(at)?))
     }
 
-    /// The same for an instruction that ends in the next page.
+    /// Take in an instruction that ends in the next page.
     fn take_in_across(
         &mut self,
-        memory: &Memory,
+        walk: &mut Walk<'_>,
         at: u64,
         begins_in: u64,
         offset: usize,
-        translate: &mut dyn FnMut(u64) -> Option<u64>,
-        is_silent: &dyn Fn(&Instruction) -> bool,
     ) -> Option<Instruction> {
         let here = self.by_frame.get(&begins_in)?.original.get(offset..)?;
         if here.len() >= LONGEST {
@@ -153,17 +225,17 @@ impl Copies {
         }
         let mut bytes = here.to_vec();
         let in_page = bytes.len();
-        let (ends_in, _) = split(translate(at.wrapping_add(in_page as u64))?);
+        let (ends_in, _) = split(walk.translate(at.wrapping_add(in_page as u64))?);
         bytes.resize(LONGEST, 0);
         let rest = bytes.get_mut(in_page..)?;
         match self.by_frame.get(&ends_in) {
             Some(copy) => rest.copy_from_slice(copy.original.get(..rest.len())?),
-            None if memory.get(ends_in, rest) => {}
+            None if walk.ground.memory.get(ends_in, rest) => {}
             None => return None,
         }
         let found = decode(&bytes, at)?;
         let beyond = bytes.get(in_page..found.len())?;
-        let is_silent = is_silent(&found);
+        let is_silent = (walk.ground.is_silent)(&found);
         for (frame, offset, len) in [(begins_in, offset, in_page), (ends_in, 0, beyond.len())] {
             let copy = self.by_frame.get(&frame);
             if copy.is_some_and(|copy| copy.is_patched(offset, len)) {
@@ -172,7 +244,9 @@ impl Copies {
             }
         }
         let copy = self.by_frame.get_mut(&begins_in)?;
-        copy.take(offset..offset + in_page, is_silent);
+        let (shown, own) = copy.change();
+        shown.begin(own, offset..offset + in_page, is_silent);
+        shown.fill(own, offset..offset + in_page);
         if let Some(copy) = self.by_frame.get_mut(&ends_in) {
             for (offset, byte) in beyond.iter().enumerate() {
                 copy.put(offset, *byte);
@@ -180,35 +254,21 @@ impl Copies {
         }
         let bytes = beyond.to_vec();
         self.ends.insert(ends_in, End { begins_in, bytes });
-        self.count(&found, is_silent);
+        self.counts.instructions += 1;
+        self.counts.silent += u64::from(is_silent);
         Some(found)
     }
 
-    fn count(&mut self, found: &Instruction, is_silent: bool) {
-        self.counts.instructions += 1;
-        self.counts.silent += u64::from(is_silent);
-        if Kind::of(found).is_some() {
-            self.sites.push(found.ip());
-        }
-    }
-
     /// Let the data that an instruction names by its address be read. Where the address is only taken it
-    /// may be code's: then that is returned, to be followed.
-    fn show_named(
-        &mut self,
-        memory: &Memory,
-        found: &Instruction,
-        translate: &mut dyn FnMut(u64) -> Option<u64>,
-    ) -> Option<u64> {
-        if !found.op_kinds().any(|kind| kind == OpKind::Memory) || !found.is_ip_rel_memory_operand()
-        {
-            return None;
-        }
+    /// may be code's: then that is followed.
+    fn show_named(&mut self, walk: &mut Walk<'_>, found: &Instruction) -> Option<()> {
         let at = found.ip_rel_memory_address();
-        let (frame, offset) = split(translate(at)?);
+        let phys = walk.translate(at)?;
+        let (frame, offset) = split(phys);
         let is_taken = found.mnemonic() == Mnemonic::Lea;
-        if is_taken && self.is_code(memory, frame, offset, at) {
-            return Some(at);
+        if is_taken && self.is_code(walk.ground.memory, frame, offset, at) {
+            walk.waiting.push((at, phys));
+            return None;
         }
         let end = match is_taken {
             // How much it is, the instruction does not say: up to the next code, which `show` keeps.

@@ -23,6 +23,7 @@ use crate::memory::Memory;
 use crate::monitor::native::layout::{COPIES, END};
 use crate::patch::JUMP;
 
+pub use follow::Ground;
 use page::Copy;
 pub use page::{Own, PageCode};
 pub use stored::Stored;
@@ -55,6 +56,8 @@ pub struct Copies {
     sites: Vec<u64>,
     /// Places in moved ranges that turned out to be code or data of their own: frame, and offset.
     conflicts: Vec<(u64, usize)>,
+    /// Frames that got copies.
+    made: Vec<u64>,
     /// Frames whose copies were begun anew.
     begun: Vec<u64>,
 }
@@ -183,14 +186,11 @@ impl Copies {
         self.named.keys().copied()
     }
 
-    /// Make the copy of a frame, and return its page.
+    /// Make the copy of a frame that has none; `own` are its bytes.
     ///
     /// # Errors
     /// [`Full`].
-    pub fn make(&mut self, memory: &Memory, frame: u64) -> Result<u64, Full> {
-        if let Some(page) = self.page_of(frame) {
-            return Ok(page);
-        }
+    pub fn add(&mut self, frame: u64, own: Own) -> Result<(), Full> {
         let page = match self.free.pop() {
             Some(page) => page,
             None => {
@@ -202,10 +202,7 @@ impl Copies {
                 page
             }
         };
-        let mut original = [0; 4096];
-        // A frame outside memory reads as zeros; its execution faults elsewhere.
-        memory.get(frame, &mut original);
-        let mut copy = Copy::new(page, Own::Kept(Arc::new(original)));
+        let mut copy = Copy::new(page, own);
         let end = self.ends.get(&frame).map(|end| end.bytes.iter());
         for (offset, byte) in end.into_iter().flatten().enumerate() {
             copy.put(offset, *byte);
@@ -215,7 +212,13 @@ impl Copies {
         }
         self.by_frame.insert(frame, copy);
         self.counts.copies += 1;
-        Ok(page)
+        self.made.push(frame);
+        Ok(())
+    }
+
+    /// Frames that got copies since this was last asked.
+    pub fn take_made(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.made)
     }
 
     /// Drop the copy of a frame that is about to change. True when there was one.
@@ -269,6 +272,20 @@ impl Copies {
     pub fn add_branches(&mut self, frame: u64, offset: usize, count: usize) {
         let targets = Arc::make_mut(&mut self.targets);
         targets.entry(frame).or_default().add(offset, count);
+    }
+
+    /// Note what branches lead to: physical addresses.
+    fn add_targets(&mut self, mut branches: Vec<u64>) {
+        branches.sort_unstable();
+        let all = Arc::make_mut(&mut self.targets);
+        let mut offsets = Vec::new();
+        for of_frame in branches.chunk_by(|one, next| one / PAGE == next / PAGE) {
+            if let Some(first) = of_frame.first() {
+                offsets.clear();
+                offsets.extend(of_frame.iter().map(|phys| (phys % PAGE) as u16));
+                all.entry(split(*first).0).or_default().add_sorted(&offsets);
+            }
+        }
     }
 
     /// The guest's own bytes of a range in a frame that has a copy.

@@ -217,46 +217,6 @@ impl Copy {
         (Arc::make_mut(shown), &self.original)
     }
 
-    /// Take in the instruction of a range; `is_silent`: its first byte stays a trap.
-    pub fn take(&mut self, range: Range<usize>, is_silent: bool) {
-        let (shown, original) = self.change();
-        let offset = range.start;
-        let meets_trap = shown.traps.first(offset + 1..range.end).is_some();
-        if let (false, Some(to), Some(from)) = (
-            meets_trap || shown.traps.has(offset),
-            shown.bytes.get_mut(range.clone()),
-            original.get(range.clone()),
-        ) {
-            to.copy_from_slice(from);
-            shown.known.set_all(range);
-        } else {
-            for at in range {
-                if !shown.traps.has(at) {
-                    let byte = original.get(at).copied().unwrap_or(TRAP);
-                    shown.put(at, byte);
-                }
-            }
-        }
-        shown.starts.set(offset);
-        if is_silent || meets_trap {
-            shown.trap(offset);
-        }
-        if meets_trap {
-            shown.overlaps.set(offset);
-        }
-        if is_silent {
-            for start in offset.saturating_sub(LONGEST - 1)..offset {
-                let end = shown
-                    .instruction(original, start, 0)
-                    .map_or(0, |found| start + found.len());
-                if end > offset {
-                    shown.trap(start);
-                    shown.overlaps.set(start);
-                }
-            }
-        }
-    }
-
     /// Put a byte of a known instruction.
     pub fn put(&mut self, offset: usize, byte: u8) {
         self.change().0.put(offset, byte);
@@ -320,6 +280,43 @@ impl Shown {
             traps: Bits::none(),
             overlaps: Bits::none(),
             patched: Bits::none(),
+        }
+    }
+
+    /// An instruction begins at a range's start; `is_silent`: its first byte stays a trap. Its bytes are still to be
+    /// filled in.
+    pub fn begin(&mut self, own: &[u8; 4096], range: Range<usize>, is_silent: bool) {
+        let offset = range.start;
+        let meets_trap = self.traps.first(offset + 1..range.end).is_some();
+        self.starts.set(offset);
+        if is_silent || meets_trap {
+            self.trap(offset);
+        }
+        if meets_trap {
+            self.overlaps.set(offset);
+        }
+        if is_silent {
+            for start in offset.saturating_sub(LONGEST - 1)..offset {
+                let found = self.instruction(own, start, 0);
+                if found.is_some_and(|found| start + found.len() > offset) {
+                    self.trap(start);
+                    self.overlaps.set(start);
+                }
+            }
+        }
+    }
+
+    /// A range is of known instructions: have it as it is, but for what stays a trap.
+    pub fn fill(&mut self, own: &[u8; 4096], range: Range<usize>) {
+        if let (Some(to), Some(from)) = (self.bytes.get_mut(range.clone()), own.get(range.clone()))
+        {
+            to.copy_from_slice(from);
+        }
+        self.known.set_all(range.clone());
+        let mut at = range.start;
+        while let Some(trap) = self.traps.first(at..range.end) {
+            self.put(trap, TRAP);
+            at = trap + 1;
         }
     }
 

@@ -18,7 +18,7 @@ impl Targets {
     /// Note that an offset is branched to, by `count` branches more.
     pub fn add(&mut self, offset: usize, count: usize) {
         let offset = offset as u16;
-        let count = u16::try_from(count).unwrap_or(u16::MAX);
+        let count = count_of(count);
         match self.0.binary_search_by_key(&offset, |[at, _]| at.get()) {
             Ok(place) => {
                 if let Some([_, known]) = self.0.get_mut(place) {
@@ -26,6 +26,22 @@ impl Targets {
                 }
             }
             Err(place) => self.0.insert(place, [U16::new(offset), U16::new(count)]),
+        }
+    }
+
+    /// Note that offsets are branched to, which ascend: each as often as it comes.
+    pub fn add_sorted(&mut self, offsets: &[u16]) {
+        let is_empty = self.0.is_empty();
+        for same in offsets.chunk_by(PartialEq::eq) {
+            let Some(offset) = same.first().copied() else {
+                continue;
+            };
+            match is_empty {
+                true => self
+                    .0
+                    .push([U16::new(offset), U16::new(count_of(same.len()))]),
+                false => self.add(offset.into(), same.len()),
+            }
         }
     }
 
@@ -42,6 +58,11 @@ impl Targets {
     pub fn stored(&self) -> StoredTargets<'_> {
         StoredTargets(self.0.as_bytes().into())
     }
+}
+
+/// A count, as it is kept.
+fn count_of(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
 }
 
 impl StoredTargets<'_> {
@@ -68,6 +89,18 @@ mod tests {
             assert_eq!(targets.count(offset), count);
             assert_eq!(again.count(offset), count);
         }
+    }
+
+    #[test]
+    fn what_is_added_at_once_is_counted_as_what_is_added_alone() {
+        let (mut once, mut alone) = (Targets::default(), Targets::default());
+        for offsets in [[1, 1, 4, 9, 9, 9], [0, 1, 4, 5, 5, 4095]] {
+            once.add_sorted(&offsets);
+            offsets
+                .into_iter()
+                .for_each(|offset| alone.add(offset.into(), 1));
+        }
+        assert_eq!(once.0, alone.0);
     }
 
     #[test]
