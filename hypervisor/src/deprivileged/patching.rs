@@ -188,7 +188,10 @@ impl Deprivileged {
         let is_patched = patching.live.of(at).is_some();
         let is_inside = patching.live.enter(at).is_some();
         match (is_patched, is_inside) {
-            (false, _) if is_time => self.patch(memory, at, kind),
+            (false, _) if is_time => {
+                self.patch(memory, at, kind)?;
+                self.copies.write_back(memory)
+            }
             // It was not in the area when it trapped, or its page of the flag is not mapped.
             (true, true) if !self.was_in_area => self.count_arrival(memory, at),
             _ => Ok(()),
@@ -223,7 +226,7 @@ impl Deprivileged {
                 self.patch(memory, at, kind)?;
             }
         }
-        Ok(())
+        self.copies.write_back(memory)
     }
 
     /// While the kernel executes one instruction at a time, nothing is patched: a trap in the middle of
@@ -283,7 +286,7 @@ impl Deprivileged {
                 self.patch(memory, at, kind)?;
             }
         }
-        Ok(())
+        self.copies.write_back(memory)
     }
 
     /// Look through the functions of the image, once, ahead of their execution.
@@ -307,6 +310,7 @@ impl Deprivileged {
         Ok(())
     }
 
+    /// Patch a site, if it can be. The copies are still to be written.
     fn patch(&mut self, memory: &Memory, at: u64, kind: Kind) -> Result<(), HostError> {
         if self.is_single_stepping() {
             return Ok(());
@@ -379,7 +383,7 @@ impl Deprivileged {
         let range = ((patch.start % PAGE) as usize, (patch.end - linear) as usize);
         let before = self.copies.original(frame, range.0, range.1);
         patch.before = before.unwrap_or_default().to_vec();
-        self.copies.patch(memory, frame, range, jump)?;
+        self.copies.patch(frame, range, jump);
         for (at, kind) in &patch.sites {
             let site = patching.sites.entry(*at).or_insert(Site::new(*kind));
             site.state = State::Patched;

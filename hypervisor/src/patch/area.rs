@@ -101,9 +101,12 @@ impl Area {
         let fits = |at: u64| at.wrapping_sub(next) as u32 & mask == bits;
         let is_anywhere = mask & 0xffff == 0;
         let at_next = is_anywhere.then(|| self.next());
-        let more = PATCH_FIRST..PATCHES_LEN / PAGE;
+        let within = pages(next, mask, bits);
+        let known = self.known.iter().copied();
+        let known = known.filter(|page| within.iter().any(|range| range.contains(page)));
+        let more = within.iter().cloned().flatten();
         let more = more.filter(|page| self.page(*page).is_none());
-        let all = self.known.iter().copied().chain(more).flat_map(|page| {
+        let all = known.chain(more).flat_map(|page| {
             let first = patch_linear(page);
             offsets(next.wrapping_sub(first), mask, bits).map(move |offset| first + offset)
         });
@@ -195,6 +198,26 @@ impl Area {
                 self.page(number).is_none_or(|page| page.is_free(range))
             })
     }
+}
+
+/// The pages that may suit: all, or those few that the displacement's third byte leaves.
+fn pages(next: u64, mask: u32, bits: u32) -> [Range<u64>; 2] {
+    /// What the displacement's two low bytes reach.
+    const REACH: u64 = 1 << 16;
+    let all = PATCH_FIRST..PATCHES_LEN / PAGE;
+    if mask & 0xff_0000 == 0 {
+        return [all, 0..0];
+    }
+    let third = u64::from(bits) & 0xff_0000;
+    let start = next.wrapping_add(third).wrapping_sub(PATCHES) % PATCHES_LEN;
+    let end = start + REACH;
+    let within =
+        |start: u64, end: u64| (start / PAGE).max(all.start)..end.div_ceil(PAGE).min(all.end);
+    // Beyond the area's end it is its start again: the fourth byte is free.
+    [
+        within(start, end),
+        within(0, end.saturating_sub(PATCHES_LEN)),
+    ]
 }
 
 /// The offsets in a page that may suit: `next` is how far the jump's next instruction is behind the page's

@@ -9,6 +9,8 @@
 //! - POPF looks its bits up: the answer is the distance to the page to store to, and its second byte
 //!   what to store. A value with special bits leads to a page that is never mapped.
 
+use std::sync::OnceLock;
+
 use super::{Kind, Undo};
 use crate::monitor::native::layout::{
     PATCH_FLAG, PATCH_FLAG_TABLES, PATCH_NEVER, PATCH_SAVE, PATCH_SET, patch_linear,
@@ -62,7 +64,19 @@ pub fn flag_tables() -> [Vec<u8>; 3] {
 pub type Inlined = (Vec<u8>, Vec<(usize, Undo)>);
 
 /// What a kind of instruction becomes.
-pub fn code_of(kind: Kind) -> Inlined {
+pub fn code_of(kind: Kind) -> &'static Inlined {
+    static CODE: [OnceLock<Inlined>; 4] = [const { OnceLock::new() }; 4];
+    let [cli, sti, pushf, popf] = &CODE;
+    let code = match kind {
+        Kind::Cli => cli,
+        Kind::Sti => sti,
+        Kind::Pushf => pushf,
+        Kind::Popf => popf,
+    };
+    code.get_or_init(|| write(kind))
+}
+
+fn write(kind: Kind) -> Inlined {
     let mut code = Inlined::default();
     match kind {
         Kind::Cli => put(&mut code, Undo::Nothing, &[0xc6, 0x04, 0x25], FLAG, &[0]),

@@ -14,6 +14,8 @@ const BACK: usize = 15;
 pub trait Code {
     /// The known instruction that begins at an offset, decoded at its linear address.
     fn instruction(&self, at: usize) -> Option<Instruction>;
+    /// Whether a known instruction begins there.
+    fn begins(&self, at: usize) -> bool;
     /// Whether a known instruction has a byte there.
     fn is_known(&self, at: usize) -> bool;
     /// Whether nothing is known of the byte, and nobody reads it: a trap stands there.
@@ -134,7 +136,7 @@ fn range(code: &impl Code, start: usize, site: usize) -> Result<Plan, Refusal> {
     let mut traps = [false; 4];
     for (index, trap) in traps.iter_mut().enumerate() {
         let byte = start + 1 + index;
-        *trap = byte >= at || code.instruction(byte).is_some();
+        *trap = byte >= at || code.begins(byte);
     }
     if !traps[3] {
         let arrivals = |to: &Instruction| {

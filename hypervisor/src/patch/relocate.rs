@@ -45,11 +45,12 @@ fn pieces(
     to: &dyn Fn(u64) -> Option<u64>,
     places: &mut Vec<(u64, usize)>,
 ) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
-    let (mut code, mut steps) = (Vec::new(), Vec::new());
+    let mut steps = Vec::new();
+    // All of the code is in its buffer.
     let mut encoder = Encoder::new(64);
+    let mut here = 0;
     let mut after_sti = false;
     for instruction in &plan.instructions {
-        let here = code.len();
         places.push((instruction.ip(), here));
         let mut step = |at: usize, undo: Undo| {
             steps.push(Step {
@@ -60,44 +61,44 @@ fn pieces(
             });
         };
         let kind = Kind::of(instruction);
-        if let Some(kind) = kind {
+        here += if let Some(kind) = kind {
             let (bytes, undos) = inline::code_of(kind);
             for (at, undo) in undos {
-                step(at, undo);
+                step(*at, *undo);
             }
-            code.extend(bytes);
+            put(&mut encoder, bytes)
         } else {
             step(0, Undo::Nothing);
             if is_silent(instruction) {
-                code.push(TRAP);
+                put(&mut encoder, &[TRAP])
             } else if is_call(instruction) {
                 let push = push(instruction.next_ip())?;
                 step(push.len(), Undo::Rsp);
-                let jump = encode(
-                    &mut encoder,
-                    &as_jump(instruction),
-                    at + (here + push.len()) as u64,
-                    to,
-                )?;
-                code.extend(push);
-                code.extend(jump);
+                let len = put(&mut encoder, &push);
+                let jump = as_jump(instruction);
+                len + encode(&mut encoder, &jump, at + (here + len) as u64, to)?
             } else {
-                code.extend(encode(&mut encoder, instruction, at + here as u64, to)?);
+                encode(&mut encoder, instruction, at + here as u64, to)?
             }
-        }
+        };
         after_sti = kind == Some(Kind::Sti);
     }
     if plan.falls_through {
         steps.push(Step {
-            at: code.len(),
+            at: here,
             rip: end,
             undo: Undo::Nothing,
             after_sti,
         });
-        let back = jump(at + code.len() as u64, end)?;
-        code.extend(back);
+        put(&mut encoder, &jump(at + here as u64, end)?);
     }
-    Ok((code, steps))
+    Ok((encoder.take_buffer(), steps))
+}
+
+/// Put bytes behind what is encoded; how many.
+fn put(encoder: &mut Encoder, bytes: &[u8]) -> usize {
+    bytes.iter().for_each(|byte| encoder.write_u8(*byte));
+    bytes.len()
 }
 
 /// `jmp rel32`, at an address, to another.
@@ -126,20 +127,20 @@ fn as_jump(call: &Instruction) -> Instruction {
 }
 
 /// `push imm32`, which is sign-extended.
-fn push(value: u64) -> Result<Vec<u8>, Refusal> {
+fn push(value: u64) -> Result<[u8; 5], Refusal> {
     let [a, b, c, d] = i32::try_from(value as i64)
         .map_err(|_| Refusal::Reach)?
         .to_le_bytes();
-    Ok(vec![0x68, a, b, c, d])
+    Ok([0x68, a, b, c, d])
 }
 
-/// The instruction's bytes at another address. A near branch leads to where `to` says.
+/// Encode an instruction for another address; its length there. A near branch leads to where `to` says.
 fn encode(
     encoder: &mut Encoder,
     instruction: &Instruction,
     at: u64,
     to: &dyn Fn(u64) -> Option<u64>,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<usize, Refusal> {
     let mut moved = *instruction;
     let target = moved.near_branch_target();
     if target != 0 {
@@ -147,6 +148,5 @@ fn encode(
         moved.set_near_branch64(to(target).unwrap_or(target));
     }
     // As they are: a branch or an operand that does not reach is an error.
-    encoder.encode(&moved, at).map_err(|_| Refusal::Reach)?;
-    Ok(encoder.take_buffer())
+    encoder.encode(&moved, at).map_err(|_| Refusal::Reach)
 }

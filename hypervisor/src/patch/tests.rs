@@ -50,6 +50,9 @@ impl Code for Page {
     fn instruction(&self, at: usize) -> Option<Instruction> {
         self.instructions.get(&at).copied()
     }
+    fn begins(&self, at: usize) -> bool {
+        self.instructions.contains_key(&at)
+    }
     fn is_known(&self, at: usize) -> bool {
         self.known.contains(&at)
     }

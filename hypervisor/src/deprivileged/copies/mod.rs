@@ -293,21 +293,11 @@ impl Copies {
         self.by_frame.get(&frame)?.original.get(start..end)
     }
 
-    /// Put a jump in place of a range that was moved.
-    ///
-    /// # Errors
-    /// [`HostError`], when the copy cannot be written.
-    pub fn patch(
-        &mut self,
-        memory: &Memory,
-        frame: u64,
-        (start, end): (usize, usize),
-        jump: [u8; JUMP],
-    ) -> Result<(), HostError> {
+    /// Put a jump in place of a range that was moved. It is still to be written.
+    pub fn patch(&mut self, frame: u64, (start, end): (usize, usize), jump: [u8; JUMP]) {
         if let Some(copy) = self.by_frame.get_mut(&frame) {
             copy.patch(start, end, jump);
         }
-        self.write_back(memory)
     }
 
     /// Put a range back that was moved.

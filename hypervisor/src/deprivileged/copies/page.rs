@@ -358,6 +358,10 @@ impl Code for PageCode<'_> {
         (!shown.overlaps.has(at)).then_some(instruction)
     }
 
+    fn begins(&self, at: usize) -> bool {
+        self.copy.starts_at(at)
+    }
+
     fn is_known(&self, at: usize) -> bool {
         self.copy.shown().known.has(at)
     }
