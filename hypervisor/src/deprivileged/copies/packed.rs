@@ -101,6 +101,13 @@ impl Packed {
         rest.is_empty().then_some(parts)
     }
 
+    /// Whether a known instruction starts at an offset.
+    pub fn begins(&self, offset: usize) -> bool {
+        let starts = self.0.get(..BITS).unwrap_or_default();
+        let byte = starts.get(offset / 8).copied().unwrap_or(0);
+        byte >> (offset % 8) & 1 == 1
+    }
+
     /// What is executed in the page.
     pub fn bytes(&self, own: &[u8; BYTES]) -> [u8; BYTES] {
         let mut bytes = [TRAP; BYTES];
@@ -190,6 +197,7 @@ mod tests {
             let packed = Packed::of(&shown, &own);
             prop_assert!(packed.is_whole());
             prop_assert_eq!(packed.bytes(&own), bytes);
+            prop_assert!((0..BYTES + 1).all(|at| packed.begins(at) == shown.starts.has(at)));
             let again = packed.unpack(&own);
             prop_assert_eq!(again.bytes, bytes);
             for (there, here) in [

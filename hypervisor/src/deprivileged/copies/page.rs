@@ -194,7 +194,10 @@ impl Copy {
 
     /// Whether a known instruction starts at an offset.
     pub fn starts_at(&self, offset: usize) -> bool {
-        self.shown().starts.has(offset)
+        match (&self.shown, &self.packed) {
+            (None, Some(kept)) => kept.packed.begins(offset),
+            _ => self.shown().starts.has(offset),
+        }
     }
 
     /// Whether one starts there that cannot be executed for one that overlaps it.
