@@ -1,5 +1,6 @@
 //! Page faults of a deprivileged guest: the shadow's, the copies', or the guest's own.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use hypercall_abi::layout::MONITOR_GIB;
@@ -17,6 +18,10 @@ use crate::memory::Memory;
 
 const FRAME: u64 = !0xfff;
 const PAGE: usize = 4096;
+
+/// How many pages get copies at once, once they are mapped, each three times mostly: the monitor can change more
+/// mappings than that ([`EDITS`](crate::monitor::native::layout::EDITS)). The rest gets them when the guest is there.
+const NEW_COPIES: usize = 12;
 
 /// What of an address says which last-level page table it goes through.
 fn table_of(at: u64) -> u64 {
@@ -220,9 +225,19 @@ impl Deprivileged {
             let found = translate(memory, cpu, page, fetch).ok()?;
             Some(found.phys & FRAME)
         };
+        // Before the guest begins nothing is mapped that would have to be changed.
+        let room = Cell::new(if self.root == 0 {
+            usize::MAX
+        } else {
+            NEW_COPIES
+        });
         let begin = |frame| {
             let is_text = self.text.iter().any(|text| text.contains(&frame));
-            (is_text && memory.is_ram(frame)).then(|| own_of(memory, self.built_in.as_ref(), frame))
+            if !is_text || !memory.is_ram(frame) {
+                return None;
+            }
+            room.set(room.get().checked_sub(1)?);
+            Some(own_of(memory, self.built_in.as_ref(), frame))
         };
         let ground = Ground {
             memory,
