@@ -58,6 +58,9 @@ impl Vm {
                 Exit::Trap => self.trap()?,
                 Exit::Fault(fault) => ("fault", Some(fault)),
             };
+            if let Some(error) = self.machine.console.flush() {
+                return Err(HostError::Output(error));
+            }
             self.shared.count_exit();
             self.door.stats.exit(
                 kind,
@@ -66,9 +69,6 @@ impl Vm {
             if let Some(fault) = fault {
                 self.flush_ring();
                 return Ok(End::Fault(fault));
-            }
-            if let Some(error) = self.machine.console.take_failure() {
-                return Err(HostError::Output(error));
             }
             if let Some(status) = self.machine.power.status() {
                 return Ok(End::PowerOff(status));

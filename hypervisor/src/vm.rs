@@ -392,7 +392,7 @@ impl Vm {
             trace.event(format_args!("end {end:?}"));
             trace.finish().map_err(HostError::Trace)?;
         }
-        if let Some(error) = self.machine.console.take_failure() {
+        if let Some(error) = self.machine.console.flush() {
             return Err(HostError::Output(error));
         }
         let stats = std::mem::take(&mut self.door.stats);

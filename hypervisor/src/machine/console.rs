@@ -12,12 +12,16 @@ use super::Machine;
 
 /// The longest text that one call may write, in bytes.
 const MAX_WRITE: u64 = 64 * 1024;
+/// How much output may wait, in bytes.
+const MOST_WAITING: usize = 64 * 1024;
 /// How much typed input may wait, in bytes; more is dropped, as a UART drops it.
 const MAX_INPUT: usize = 64 * 1024;
 
 /// The console's host side.
 pub struct Console {
     out: Box<dyn Write + Send>,
+    /// What is not written yet.
+    waiting: Vec<u8>,
     input: Input,
     failed: Option<io::Error>,
     written: u64,
@@ -57,21 +61,39 @@ impl Console {
     pub fn new(out: Box<dyn Write + Send>, input: Input) -> Self {
         Self {
             out,
+            waiting: Vec::new(),
             input,
             failed: None,
             written: 0,
         }
     }
 
-    /// Write text of the guest. A failure is kept for [`Self::take_failure`]: it is the host's, and
-    /// the guest cannot mend it.
+    /// Text of the guest, which [`Self::flush`] writes: a UART has a byte at a time, and a batch some lines.
     pub fn put(&mut self, text: &[u8]) {
         if self.failed.is_none() {
             self.written = self.written.saturating_add(text.len() as u64);
-            if let Err(error) = self.out.write_all(text).and_then(|()| self.out.flush()) {
-                self.failed = Some(error);
+            self.waiting.extend_from_slice(text);
+            if self.waiting.len() > MOST_WAITING {
+                self.write();
             }
         }
+    }
+
+    /// Write what waits, at the end of each exit; and the error that ended the output, once. It is the host's, and the
+    /// guest cannot mend it.
+    pub fn flush(&mut self) -> Option<io::Error> {
+        if !self.waiting.is_empty() {
+            self.write();
+        }
+        self.failed.take()
+    }
+
+    fn write(&mut self) {
+        let written = self.out.write_all(&self.waiting);
+        if let Err(error) = written.and_then(|()| self.out.flush()) {
+            self.failed = Some(error);
+        }
+        self.waiting.clear();
     }
 
     /// The typed input.
@@ -82,11 +104,6 @@ impl Console {
     /// How many bytes the guest has written.
     pub fn written(&self) -> u64 {
         self.written
-    }
-
-    /// The error that ended the output, once.
-    pub fn take_failure(&mut self) -> Option<io::Error> {
-        self.failed.take()
     }
 }
 
