@@ -147,8 +147,10 @@ impl Kept {
             return Ok(());
         };
         let is_found = |found: &Arc<Knowledge>| Arc::ptr_eq(found, &now);
-        let (false, Some(body)) = (self.found.as_ref().is_some_and(is_found), now.to_bytes())
-        else {
+        if self.found.as_ref().is_some_and(is_found) {
+            return Ok(());
+        }
+        let Some(body) = now.to_bytes() else {
             return Ok(());
         };
         let dir = &self.cache.dir;
