@@ -5,7 +5,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, Encoder, Instruction};
 use super::encodings::{ORDINARY, PRIVILEGED, Row, SENSITIVE, SIMD};
 use super::{audit_code, classes_of};
 use crate::audit::classes::class_of;
-use crate::audit::{Class, audit_with, sensitive};
+use crate::audit::{CLASSES, Class, audit_with, sensitive};
 
 /// Audit each row alone, with no allowance; its class and its mnemonic must come out.
 fn each_is(rows: &[Row], class: Class) {
@@ -147,4 +147,16 @@ fn what_the_encoder_makes_of_an_instruction_is_judged_alike() {
         );
     }
     assert_eq!(class_of(Instruction::default().code()), None);
+}
+
+#[test]
+fn a_class_is_the_same_when_it_is_asked_again() {
+    for (place, info) in CLASSES.iter().enumerate() {
+        assert_eq!(info.class as usize, place);
+    }
+    let first: Vec<_> = Code::values().map(class_of).collect();
+    assert!(Code::values().map(class_of).eq(first.iter().copied()));
+    for class in [Class::Privileged, Class::Sensitive, Class::Simd] {
+        assert!(first.contains(&Some(class)));
+    }
 }
