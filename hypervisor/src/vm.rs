@@ -187,6 +187,9 @@ impl Vm {
     /// # Errors
     /// [`HostError`], for the host's and the configuration's part.
     pub fn new(config: Config, out: Box<dyn Write + Send>) -> Result<Self, HostError> {
+        if matches!(config.mode, Mode::Trap | Mode::Patch) {
+            deprivileged::prepare();
+        }
         let kvm = open_kvm_at(&config.kvm_node)?;
         let fd = create_vm(&kvm).map_err(HostError::create("VM"))?;
         let sharing = match config.devices.iter().any(Device::is_served_elsewhere) {
