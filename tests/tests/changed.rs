@@ -66,6 +66,12 @@ impl Door {
         self.door.drain(&mut self.machine, &self.memory, tail)
     }
 
+    /// What was printed, as at the end of an exit.
+    fn text(&mut self) -> String {
+        assert!(self.machine.console.flush().is_none());
+        self.output.text()
+    }
+
     fn calls(&self, name: &str) -> u64 {
         self.door
             .stats
@@ -174,7 +180,7 @@ fn an_entry_that_changes_is_run_as_it_was_checked() {
     let calls: u64 = names.iter().map(|name| it.calls(name)).sum();
     assert_eq!(calls, ROUNDS * u64::from(RING_ENTRIES));
     assert!(queued.load(Ordering::Relaxed) <= it.calls("queued"));
-    let shown = it.output.text();
+    let shown = it.text();
     assert!(shown.len() as u64 <= 40 * it.calls("console_put"));
     assert!(
         names.iter().all(|name| it.calls(name) > 0),
@@ -195,7 +201,7 @@ fn text_that_changes_is_written_as_it_was_copied_and_in_its_length() {
             assert_eq!(answer, Ok(0));
         }
     });
-    let text = it.output.text();
+    let text = it.text();
     assert_eq!(text.len(), (0..200).sum::<usize>());
     assert!(
         text.bytes().all(|byte| matches!(byte, b'a' | b'b')),
@@ -237,7 +243,7 @@ fn the_ring_goes_on_where_its_indices_wrap() {
     }
     // The slots 60 to 63, and then 0 to 4.
     assert_eq!(it.drain(5), Ok(9));
-    assert_eq!(it.output.text(), "IJKLABCDE");
+    assert_eq!(it.text(), "IJKLABCDE");
     assert_eq!(it.door.head, 5);
     assert_eq!(it.drain(5), Ok(0));
     // One entry too many, one too few, and half the world.
