@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::copies::{self, Own};
 use super::learned::{Knowledge, Text};
 use super::patching::Patching;
-use crate::patch::{Area, Patch, Policy, Site};
+use crate::patch::{Area, Live, Patch, Policy, Site};
 
 const PAGE: u64 = 4096;
 /// Counts grow from here by what one run adds: far from where they would not fit any more.
@@ -87,9 +87,7 @@ impl StoredPatching {
         }
         let mut patching = Patching::new(self.policy, Vec::new());
         patching.area = Area::with(&self.patches)?;
-        for patch in self.patches {
-            patching.live.add(patch);
-        }
+        patching.live = Live::with(self.patches);
         patching.sites = self.sites;
         patching.executed_at = self.executed_at;
         patching.arrivals = self.arrivals;

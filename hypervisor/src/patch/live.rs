@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde::{Deserialize, Serialize};
 
 use super::Kind;
@@ -60,6 +60,14 @@ pub struct Patch {
 }
 
 impl Patch {
+    /// The instructions that were moved, each with where the code begins.
+    fn moved(&self) -> impl Iterator<Item = (u64, u64)> {
+        let moved = self.steps.chunk_by(|one, next| one.rip == next.rip);
+        let moved = moved.filter_map(|steps| steps.first());
+        let moved = moved.filter(|step| step.rip < self.end);
+        moved.map(|step| (step.rip, self.at))
+    }
+
     /// Where a guest's instruction is in the area.
     fn address_of(&self, rip: u64) -> Option<u64> {
         let step = self.steps.iter().find(|step| step.rip == rip)?;
@@ -77,13 +85,25 @@ pub struct Live {
 }
 
 impl Live {
+    /// These patches.
+    pub fn with(patches: Vec<Patch>) -> Self {
+        let moved = patches.iter().flat_map(Patch::moved);
+        let mut by_rip = FxHashMap::with_capacity_and_hasher(4 * patches.len(), FxBuildHasher);
+        moved.for_each(|(rip, at)| {
+            by_rip.entry(rip).or_insert(at);
+        });
+        let by_area = patches.into_iter().map(|patch| (patch.at, Arc::new(patch)));
+        Self {
+            by_area: Arc::new(by_area.collect()),
+            by_rip: Arc::new(by_rip),
+        }
+    }
+
     /// Add a patch.
     pub fn add(&mut self, patch: Patch) {
         let by_rip = Arc::make_mut(&mut self.by_rip);
-        for step in &patch.steps {
-            if step.rip < patch.end {
-                by_rip.entry(step.rip).or_insert(patch.at);
-            }
+        for (rip, at) in patch.moved() {
+            by_rip.entry(rip).or_insert(at);
         }
         Arc::make_mut(&mut self.by_area).insert(patch.at, Arc::new(patch));
     }
