@@ -90,7 +90,7 @@ Examples:
   paravane run my-kernel.elf --timeout 10 --json  another guest, for 10 s; a report on stdout
 
 In modes trap and patch a boot learns which bytes of the image are code, and what of it to replace;
-the boots after it begin with that and are faster. It is kept in files of some 60 KiB, one for an
+the boots after it begin with that and are faster. It is kept in files of 30 to 50 KiB, one for an
 image, a mode and a --patch: in $XDG_CACHE_HOME/paravane or ~/.cache/paravane (--code-cache auto), in
 a directory of your choice, or nowhere (--code-cache off).
 
