@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use hypercall_abi::Mode;
 use rustc_hash::FxHasher;
 use rustix::buffer::spare_capacity;
-use rustix::io::{self, retry_on_intr};
+use rustix::io::retry_on_intr;
 
 use crate::config::Config;
 use crate::deprivileged::{Knowledge, Learned, Own};
@@ -25,9 +25,9 @@ const MAGIC: &[u8; 8] = b"PVCODE2\n";
 const CHECK: usize = 4;
 /// Which build of this crate it is (`build.rs`).
 const BUILD: &str = env!("PARAVANE_BUILD");
-/// A file has at most so many bytes mostly;
+/// How long a file is at most, mostly;
 const USUAL: usize = 48 << 10;
-/// a longer one than this is none of ours.
+/// and one that is longer than this is none of ours.
 const LIMIT: usize = 64 << 20;
 /// How many files a directory keeps: the youngest.
 const KEPT: usize = 32;
@@ -104,7 +104,7 @@ impl CodeCache {
     }
 
     /// Have no more files than are kept. What cannot be removed stays.
-    fn prune(&self) -> std::io::Result<()> {
+    fn prune(&self) -> io::Result<()> {
         let mut files: Vec<(SystemTime, PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -131,9 +131,9 @@ impl Kept {
     ///
     /// # Errors
     /// Of the file system.
-    pub fn forget(&self) -> std::io::Result<()> {
+    pub fn forget(&self) -> io::Result<()> {
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
@@ -142,7 +142,7 @@ impl Kept {
     ///
     /// # Errors
     /// Of the file system; what the file had before stays then.
-    pub fn keep(&self) -> std::io::Result<()> {
+    pub fn keep(&self) -> io::Result<()> {
         let Some(now) = self.learned.get() else {
             return Ok(());
         };
@@ -188,7 +188,7 @@ fn name(config: &Config, plan: &Plan) -> String {
 fn read(path: &Path) -> Option<Vec<u8>> {
     let file = File::open(path).ok()?;
     let mut bytes = Vec::with_capacity(USUAL);
-    while retry_on_intr(|| io::read(&file, spare_capacity(&mut bytes))).ok()? > 0 {
+    while retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut bytes))).ok()? > 0 {
         if bytes.len() == bytes.capacity() {
             (bytes.len() < LIMIT).then_some(())?;
             bytes.reserve(bytes.len());

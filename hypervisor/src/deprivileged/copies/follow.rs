@@ -195,7 +195,8 @@ impl Copies {
             };
             start = next;
         };
-        let at = page + offset as u64;
+        // The last page of all addresses ends at the first one.
+        let at = page.wrapping_add(offset as u64);
         let goes_on = match last {
             Last::Done => None,
             Last::Next => Some(at),
