@@ -384,7 +384,10 @@ impl Vm {
     /// # Panics
     /// Only as a vendor's handler does, see [`Vendors::on`].
     pub fn run(&mut self) -> Result<Outcome, HostError> {
-        let end = self.run_loop()?;
+        let end = self.run_loop();
+        // Also where the host failed, or the guest while it left for something else.
+        let unwritten = self.machine.console.flush();
+        let end = end?;
         if let (Some(learned), Some(guest)) = (&self.learned, &self.deprivileged)
             && let Some(knowledge) = guest.knowledge()
         {
@@ -395,7 +398,7 @@ impl Vm {
             trace.event(format_args!("end {end:?}"));
             trace.finish().map_err(HostError::Trace)?;
         }
-        if let Some(error) = self.machine.console.flush() {
+        if let Some(error) = unwritten {
             return Err(HostError::Output(error));
         }
         let stats = std::mem::take(&mut self.door.stats);

@@ -99,7 +99,11 @@ impl CallDoor {
         let start = self.timing.then(Instant::now);
         let result = if row.is_in(self.mode) {
             table::dispatch(machine, memory, number, args)
-                .or_else(|| self.vendors.call(memory, number, args))
+                .or_else(|| {
+                    // What was printed before is seen, whatever the handler does.
+                    machine.console.send();
+                    self.vendors.call(memory, number, args)
+                })
                 .unwrap_or(Err(CallError::Unknown))
         } else {
             Err(CallError::WrongMode)

@@ -74,7 +74,7 @@ impl Console {
             self.written = self.written.saturating_add(text.len() as u64);
             self.waiting.extend_from_slice(text);
             if self.waiting.len() > MOST_WAITING {
-                self.write();
+                self.send();
             }
         }
     }
@@ -82,13 +82,15 @@ impl Console {
     /// Write what waits, at the end of each exit; and the error that ended the output, once. It is the host's, and the
     /// guest cannot mend it.
     pub fn flush(&mut self) -> Option<io::Error> {
-        if !self.waiting.is_empty() {
-            self.write();
-        }
+        self.send();
         self.failed.take()
     }
 
-    fn write(&mut self) {
+    /// Write what waits, before somebody else's code runs. A failure is kept for [`Self::flush`].
+    pub fn send(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
         let written = self.out.write_all(&self.waiting);
         if let Err(error) = written.and_then(|()| self.out.flush()) {
             self.failed = Some(error);
