@@ -4,7 +4,7 @@
 //! depends on its operands and on the code before it, and is [`super::stack`]'s to judge.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::OnceLock;
 
 use iced_x86::{Code, Mnemonic};
 use serde::Serialize;
@@ -107,26 +107,10 @@ impl fmt::Display for Class {
 }
 
 /// The class of an instruction as such; `None` if it is an ordinary one.
-///
-/// It is asked for each instruction of a guest, and each judgement is remembered. (To make all of them takes 1.3 ms.)
 pub(crate) fn class_of(code: Code) -> Option<Class> {
-    /// More than there are codes.
-    const CODES: usize = 1 << 13;
-    /// Not judged yet, ordinary, or a class: two more than its place in [`CLASSES`].
-    static JUDGED: [AtomicU8; CODES] = [const { AtomicU8::new(0) }; CODES];
-    let Some(judged) = JUDGED.get(code as usize) else {
-        return judge(code);
-    };
-    let place = match judged.load(Ordering::Relaxed) {
-        0 => {
-            let class = judge(code);
-            judged.store(class.map_or(1, |class| class as u8 + 2), Ordering::Relaxed);
-            return class;
-        }
-        1 => return None,
-        place => usize::from(place - 2),
-    };
-    CLASSES.get(place).map(|info| info.class)
+    static TABLE: OnceLock<Vec<Option<Class>>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| Code::values().map(judge).collect());
+    table.get(code as usize).copied().flatten()
 }
 
 fn judge(code: Code) -> Option<Class> {

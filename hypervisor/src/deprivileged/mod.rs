@@ -281,13 +281,16 @@ impl Deprivileged {
     }
 }
 
-/// Have the decoder's tables made meanwhile: the first use in a process takes 1.4 ms for them.
+/// Have the tables of decoder and classes made meanwhile: their first use in a process takes 1.4 ms and 0.2 ms.
 pub fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let decoder = thread::Builder::new().name("decoder".to_owned());
         // Without a thread the first use makes them.
-        let _ = decoder.spawn(|| Decoder::new(64, &[], DecoderOptions::NONE).decode());
+        let _ = decoder.spawn(|| {
+            let nothing = Decoder::new(64, &[], DecoderOptions::NONE).decode();
+            is_silent(&nothing)
+        });
     });
 }
 
