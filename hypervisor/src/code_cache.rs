@@ -17,7 +17,7 @@ use rustix::io::retry_on_intr;
 
 use crate::config::Config;
 use crate::deprivileged::{Knowledge, Learned, Own};
-use crate::loader::{self, BuiltIn, Plan};
+use crate::loader::{self, Plan};
 
 /// What a file begins with; the digit rises when what follows changes its meaning.
 const MAGIC: &[u8; 8] = b"PVCODE2\n";
@@ -79,17 +79,14 @@ impl CodeCache {
         let learned = Learned::default();
         let knowledge = read(&path).and_then(|bytes| {
             let body = checked(&bytes)?;
-            let built_in = config.built_in().map(|image| BuiltIn {
-                image,
-                plan: plan.clone(),
-            });
+            let built_in = config.built_in();
             let own = |frame| {
-                let whole = built_in.as_ref().and_then(|image| image.page(frame));
-                let padded = || BuiltIn::padded_page(&config.image, &plan, frame);
+                let whole = built_in.and_then(|image| plan.page(image, frame));
+                let padded = || plan.padded_page(&config.image, frame);
                 let copied = || padded().map(|page| Own::Kept(Arc::new(page)));
                 whole.map(Own::BuiltIn).or_else(copied)
             };
-            Knowledge::from_bytes(body, own, config.built_in())
+            Knowledge::from_bytes(body, own, built_in)
         });
         if let Some(knowledge) = knowledge {
             learned.set(knowledge);

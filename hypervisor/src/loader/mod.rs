@@ -15,19 +15,19 @@
 
 mod address;
 pub mod backtrace;
-mod built_in;
 pub mod elf;
 mod error;
 mod format;
 pub mod initrd;
+mod pages;
 pub mod symbols;
 
 #[cfg(test)]
 mod tests;
 
-pub use built_in::BuiltIn;
 pub use elf::{Plan, Segment, plan};
 pub use error::{FileError, ImageError};
 pub use format::Format;
 pub use initrd::InitrdPlacement;
+pub use pages::BuiltIn;
 pub use symbols::Symbols;
