@@ -54,10 +54,9 @@ impl Knowledge {
             Some(patching) => Some(patching.revive()?),
             None => None,
         };
-        let c = stored.copies.revive(own)?;
         Some(Self {
             text: stored.text,
-            copies: c,
+            copies: stored.copies.revive(own)?,
             patching,
             built_in,
         })

@@ -276,6 +276,10 @@ impl Copies {
 
     /// Note what branches lead to: physical addresses.
     fn add_targets(&mut self, mut branches: Vec<u64>) {
+        // Others may share them: to change none is not to copy them.
+        if branches.is_empty() {
+            return;
+        }
         branches.sort_unstable();
         let all = Arc::make_mut(&mut self.targets);
         let mut offsets = Vec::new();

@@ -213,11 +213,9 @@ impl Copy {
     /// What is known, to be changed, and the guest's own bytes.
     pub fn change(&mut self) -> (&mut Shown, &[u8; 4096]) {
         self.is_changed = true;
-        if self.shown.is_none() {
-            self.shown = Some(Arc::new(self.shown().clone()));
-        }
-        let shown = self.shown.get_or_insert_with(|| Arc::new(Shown::nothing()));
-        (Arc::make_mut(shown), &self.original)
+        let unpacked = |copy: &Self| Arc::new(copy.shown().clone());
+        let shown = self.shown.take().unwrap_or_else(|| unpacked(self));
+        (Arc::make_mut(self.shown.insert(shown)), &self.original)
     }
 
     /// Put a byte of a known instruction.
