@@ -15,13 +15,17 @@ use crate::machine::paging::entry::ACCESSED;
 use crate::machine::paging::{Access, PageFault, Step, walk};
 use crate::machine::shadow::{Resolution, View};
 use crate::memory::Memory;
+use crate::monitor::native::layout::EDITS;
 
 const FRAME: u64 = !0xfff;
 const PAGE: usize = 4096;
 
-/// How many pages get copies at once, once they are mapped, each three times mostly: the monitor can change more
-/// mappings than that ([`EDITS`](crate::monitor::native::layout::EDITS)). The rest gets them when the guest is there.
-const NEW_COPIES: usize = 12;
+/// How many pages get copies at once, once they are mapped: the monitor has to change their mappings, and can make
+/// no more changes than [`EDITS`]. The rest gets them when the guest is there.
+pub(super) const NEW_COPIES: usize = 12;
+/// How often each was mapped then, in boots of the built-in kernel.
+const MAPPED: usize = 3;
+const _: () = assert!((NEW_COPIES + 1) * MAPPED < EDITS);
 
 /// What of an address says which last-level page table it goes through.
 fn table_of(at: u64) -> u64 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kvm_bindings::CpuId;
 use proptest::prelude::*;
 
+use super::page_fault::NEW_COPIES;
 use super::{Deprivileged, Knowledge, Own, Start, Text};
 use crate::machine::paging::PageFault;
 use crate::memory::Memory;
@@ -146,6 +147,40 @@ fn without_devices_nothing_is_compared() {
     remap(&memory, &mut guest);
     execute(&memory, &mut guest, CODE);
     assert_eq!(executed(&memory, &guest), CODES[0]);
+}
+
+#[test]
+fn code_that_is_found_while_the_guest_runs_gets_no_more_copies_than_the_monitor_can_map() {
+    const PAGES: u64 = 40;
+    let (memory, mut guest) = machine(false);
+    let chain = CODE + 0x2000;
+    let frames = (chain..).step_by(4096).take(PAGES as usize);
+    for (frame, entry) in frames.zip((ENTRY + 16..).step_by(8)) {
+        memory.put(entry, &(frame | LINK).to_le_bytes()).unwrap();
+        // `jmp` to the next page.
+        memory.put(frame, &[0xe9, 0xfb, 0x0f, 0, 0]).unwrap();
+    }
+    guest.text.push(chain..chain + PAGES * 4096);
+    // The guest reads them first: they are mapped.
+    guest.page_fault(&memory, chain, 0).unwrap();
+    assert!(guest.shadow.take_edits().unwrap().list.is_empty());
+    let before = guest.copies.counts().copies;
+    execute(&memory, &mut guest, chain);
+    guest.regs.rip = chain;
+    guest.discover(&memory).unwrap();
+    // One for the fetch.
+    assert_eq!(guest.copies.counts().copies - before, 1 + NEW_COPIES as u64);
+    let edits = guest
+        .shadow
+        .take_edits()
+        .expect("as many as the monitor can make");
+    assert!(edits.list.len() > NEW_COPIES);
+    // The rest comes when the guest is there.
+    let next = chain + (1 + NEW_COPIES as u64) * 4096;
+    assert!(!guest.is_known(&memory, next));
+    guest.regs.rip = next;
+    execute(&memory, &mut guest, next);
+    assert!(guest.is_known(&memory, next));
 }
 
 /// `pushf; cli; nop..; popf; ret`.
