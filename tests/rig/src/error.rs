@@ -172,6 +172,11 @@ impl RigError {
         }
     }
 
+    /// Whether a rig was lost that was at work.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Hung { .. } | Self::Died { .. })
+    }
+
     /// What failed with a file.
     pub fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -17,6 +17,8 @@ use crate::tools;
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// How many of the console's last lines an error shows.
 const CONSOLE_LINES: usize = 12;
+/// Has a processor that is stuck for 120 s end the kernel, with a reason. A busy host holds one up for some seconds.
+const STUCK: &str = "softlockup_panic=1 watchdog_thresh=60";
 /// What a kernel says when it panics: its reason, above the many lines of its backtrace.
 const PANIC: &str = "Kernel panic";
 /// What QEMU says of each feature of the processor that it does not emulate: of no interest.
@@ -225,7 +227,7 @@ fn command(hardware: &Hardware, folder: &tempfile::TempDir) -> Result<Command, R
     command.arg("-kernel").arg(&hardware.kernel);
     command.arg("-initrd").arg(&hardware.initramfs);
     command.arg("-append");
-    command.arg(format!("console=ttyS0 quiet panic=-1{apart}"));
+    command.arg(format!("console=ttyS0 quiet panic=-1 {STUCK}{apart}"));
     if let Some(bytes) = hardware.disk_bytes {
         let disk = folder.path().join("disk");
         let failed = RigError::file("make", &disk);
@@ -239,4 +241,4 @@ fn command(hardware: &Hardware, folder: &tempfile::TempDir) -> Result<Command, R
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

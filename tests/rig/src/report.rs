@@ -25,6 +25,8 @@ pub struct Report {
     pub ignored: usize,
     /// How many were not reached.
     pub not_run: usize,
+    /// How often the rig was lost at work, and booted again for what had not ended.
+    pub lost: usize,
     /// Why the rig itself failed.
     pub error: Option<String>,
     /// The test binaries.
@@ -33,7 +35,12 @@ pub struct Report {
 
 impl Report {
     /// Sum up.
-    pub fn new(kernel: String, binaries: Vec<BinaryRun>, error: Option<String>) -> Self {
+    pub fn new(
+        kernel: String,
+        binaries: Vec<BinaryRun>,
+        lost: usize,
+        error: Option<String>,
+    ) -> Self {
         let count = |result| binaries.iter().map(|run| run.count(result)).sum();
         Self {
             schema: SCHEMA,
@@ -42,6 +49,7 @@ impl Report {
             failed: binaries.iter().map(BinaryRun::failures).sum(),
             ignored: count(Result::Ignored),
             not_run: count(Result::NotRun),
+            lost,
             error,
             binaries,
         }
@@ -58,6 +66,9 @@ impl Report {
             if count > 0 {
                 text += &format!(", {count} {what}");
             }
+        }
+        if self.lost > 0 {
+            text += &format!("; the rig was lost and booted again: {} times", self.lost);
         }
         text
     }

@@ -8,12 +8,15 @@ use clap::Args;
 
 use crate::cargo::{self, Binary, Built, Workspace};
 use crate::error::RigError;
+use crate::machine::Machine;
 use crate::plan::{Job, Plan};
 use crate::program::GRACE_S;
 use crate::report::Report;
 use crate::setup::{RigOptions, Setup};
 
 mod progress;
+#[cfg(test)]
+mod tests;
 
 use progress::Progress;
 
@@ -21,6 +24,8 @@ use progress::Progress;
 const HARDWARE_PACKAGE: &str = "tests";
 /// Its binaries that do not use KVM.
 const WITHOUT_KVM: [&str; 2] = ["audit", "loom_interrupts"];
+/// How often a rig is booted for one run.
+const BOOTS: usize = 3;
 /// This package: its tests need what the rig has not, cargo and QEMU.
 const OWN_PACKAGE: &str = "rig";
 
@@ -122,7 +127,7 @@ pub fn run(options: &TestOptions) -> Result<u8, RigError> {
 /// Run tests of a workspace, of which `package` is built, or all.
 ///
 /// # Errors
-/// Of what comes before the rig is up.
+/// Of what comes before the rig, or a log cannot be written.
 pub fn run_in(
     workspace: &Workspace,
     package: Option<&str>,
@@ -135,6 +140,54 @@ pub fn run_in(
         "{count} tests in {} binaries; booting the rig",
         chosen.len()
     );
+    let mut progress = Progress::new(&chosen, options.timeout);
+    let silence_s = options.timeout.saturating_add(GRACE_S);
+    let (lost, error) = work(&mut progress, silence_s, |left| {
+        let left: Vec<&Chosen> = left.iter().filter_map(|one| chosen.get(*one)).collect();
+        boot(workspace, &built, &left, options)
+    });
+    if let Some(folder) = &options.log {
+        progress.write_logs(folder)?;
+    }
+    let said = error.as_ref().map(ToString::to_string);
+    let report = Report::new(progress.kernel.clone(), progress.runs(), lost, said);
+    Ok(Ran { report, error })
+}
+
+/// Have a rig run all that has not ended. A rig that is lost at work is booted again for the rest: no program
+/// can lock a kernel up or end it unless that kernel has a fault, or what emulates its processors
+/// (docs/decisions/0009); and a program that finds such a fault each time fails. How often it was lost, and what ended the last.
+fn work(
+    progress: &mut Progress<'_>,
+    silence_s: u64,
+    mut boot: impl FnMut(&[usize]) -> Result<Machine, RigError>,
+) -> (usize, Option<RigError>) {
+    let mut lost = 0;
+    loop {
+        let ended = boot(&progress.left()).and_then(|machine| {
+            machine.watch(silence_s, |message, since| {
+                progress.take(message, since.as_secs());
+            })
+        });
+        match ended {
+            Err(error) if error.is_loss() && lost + 1 < BOOTS => {
+                lost += 1;
+                progress.begin_again();
+                let left = progress.left().len();
+                println!("{error}\nbooting it again for the {left} binaries that have not ended");
+            }
+            ended => return (lost, ended.err()),
+        }
+    }
+}
+
+/// Boot a rig with test binaries.
+fn boot(
+    workspace: &Workspace,
+    built: &Built,
+    chosen: &[&Chosen],
+    options: &TestOptions,
+) -> Result<Machine, RigError> {
     let mut setup = Setup::new(&options.rig)?;
     setup.archive.sources(&workspace.root)?;
     setup.archive.folder(&workspace.target.join("tmp"));
@@ -147,29 +200,15 @@ pub fn run_in(
         }
     }
     let mut jobs = Vec::new();
-    for one in &chosen {
+    for one in chosen {
         setup.stripped_program(&one.binary.path, &one.binary.path)?;
         jobs.push(job(&one.binary, options, setup.env()));
     }
-    let plan = Plan {
+    setup.boot(Plan {
         modules: Vec::new(),
         jobs,
         at_once: usize::from(options.jobs.unwrap_or(options.rig.cpus)),
-    };
-    let machine = setup.boot(plan)?;
-    let mut progress = Progress::new(&chosen, options.timeout);
-    let silence_s = options.timeout.saturating_add(GRACE_S);
-    let error = machine
-        .watch(silence_s, |message, since| {
-            progress.take(message, since.as_secs())
-        })
-        .err();
-    if let Some(folder) = &options.log {
-        progress.write_logs(folder)?;
-    }
-    let said = error.as_ref().map(ToString::to_string);
-    let report = Report::new(progress.kernel.clone(), progress.runs(), said);
-    Ok(Ran { report, error })
+    })
 }
 
 fn job(binary: &Binary, options: &TestOptions, env: Vec<(String, String)>) -> Job {

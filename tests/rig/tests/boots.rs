@@ -73,6 +73,15 @@ fn a_kernel_that_panics_is_told_of_with_its_last_words() {
 
 #[test]
 #[ignore = "boots the rig"]
+fn a_processor_that_is_stuck_is_to_end_the_kernel() {
+    let script = "cd /proc/sys/kernel && cat softlockup_panic watchdog_thresh soft_watchdog";
+    let output = shell(&[], script);
+    assert_ends(&output, 0);
+    assert_eq!(output.stdout, b"1\n60\n1\n");
+}
+
+#[test]
+#[ignore = "boots the rig"]
 fn a_disk_a_module_and_a_carried_folder_are_there() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("file"), "carried\n").expect("a file");

@@ -4,8 +4,8 @@ use super::*;
 
 const READY: &str = r#"echo 'RIG {"Ready":{"kernel":"6.1"}}'"#;
 
-/// Watch a "QEMU" that does what a script says, and return what was reported and how it ended.
-fn watch(script: &str) -> (Vec<Report>, Result<(), RigError>) {
+/// A "QEMU" that does what a script says.
+pub(crate) fn start(script: &str) -> Machine {
     let folder = tempfile::tempdir().unwrap();
     let qemu = folder.path().join("fake-qemu");
     let text = folder.path().join("text");
@@ -28,9 +28,13 @@ fn watch(script: &str) -> (Vec<Report>, Result<(), RigError>) {
         memory_mib: 512,
         disk_bytes: Some(1 << 20),
     };
+    Machine::start(&hardware, folder).unwrap()
+}
+
+/// Watch it, and return what was reported and how it ended.
+fn watch(script: &str) -> (Vec<Report>, Result<(), RigError>) {
     let mut reports = Vec::new();
-    let machine = Machine::start(&hardware, folder).unwrap();
-    let end = machine.watch(1, |report, _| reports.push(report));
+    let end = start(script).watch(1, |report, _| reports.push(report));
     (reports, end)
 }
 

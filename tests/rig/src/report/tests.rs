@@ -24,7 +24,7 @@ fn report() -> Report {
         why: Some("it did not end in 7 s\n  | last words".to_owned()),
         ms: 7000,
     };
-    Report::new("6.1".to_owned(), vec![good, bad], None)
+    Report::new("6.1".to_owned(), vec![good, bad], 0, None)
 }
 
 #[test]
@@ -42,12 +42,21 @@ fn the_summary_names_each_failure_and_counts() {
 }
 
 #[test]
+fn the_summary_says_that_the_rig_was_lost() {
+    let report = Report::new(String::new(), Vec::new(), 2, None);
+    assert_eq!(
+        report.summary(),
+        "0 passed, 0 failed; the rig was lost and booted again: 2 times"
+    );
+}
+
+#[test]
 fn a_binary_that_fails_without_a_failed_test_is_a_failure() {
     let mut report = report();
     for run in &mut report.binaries {
         run.cases.retain(|case| case.result == Result::Passed);
     }
-    let report = Report::new(String::new(), report.binaries, None);
+    let report = Report::new(String::new(), report.binaries, 0, None);
     assert_eq!((report.passed, report.failed), (1, 1));
 }
 

@@ -17,6 +17,8 @@ const SHOWN: usize = 40;
 pub(super) struct Progress<'a> {
     chosen: &'a [Chosen],
     evidence: Vec<Evidence>,
+    /// The jobs of the rig that runs now, each as a place in `chosen`.
+    jobs: Vec<usize>,
     timeout_s: u64,
     ended: usize,
     /// The rig's kernel, once it is up.
@@ -29,6 +31,7 @@ impl<'a> Progress<'a> {
         Self {
             chosen,
             evidence: chosen.iter().map(|_| Evidence::default()).collect(),
+            jobs: (0..chosen.len()).collect(),
             timeout_s,
             ended: 0,
             kernel: String::new(),
@@ -43,7 +46,7 @@ impl<'a> Progress<'a> {
                 self.kernel = kernel;
             }
             Message::Output { job, stream, text } => {
-                if let Some(evidence) = self.evidence.get_mut(job) {
+                if let Some(evidence) = self.evidence_of(job) {
                     let bytes = plan::bytes_of(&text);
                     match stream {
                         Stream::Out => evidence.out.extend(bytes),
@@ -52,19 +55,43 @@ impl<'a> Progress<'a> {
                 }
             }
             Message::Ended { job, end, ms } => {
-                if let Some(evidence) = self.evidence.get_mut(job) {
+                if let Some(evidence) = self.evidence_of(job) {
                     (evidence.end, evidence.ms) = (Some(end), ms);
                     self.ended += 1;
-                    self.tell(job);
+                    if let Some(chosen) = self.jobs.get(job) {
+                        self.tell(*chosen);
+                    }
                 }
             }
             Message::Started { .. } | Message::Broken(_) | Message::Done => {}
         }
     }
 
+    fn evidence_of(&mut self, job: usize) -> Option<&mut Evidence> {
+        self.evidence.get_mut(*self.jobs.get(job)?)
+    }
+
+    /// The binaries that have not ended, as places in what was chosen.
+    pub(super) fn left(&self) -> Vec<usize> {
+        let all = self.evidence.iter().enumerate();
+        all.filter(|(_, evidence)| evidence.end.is_none())
+            .map(|(chosen, _)| chosen)
+            .collect()
+    }
+
+    /// Begin anew with what has not ended: the jobs of the next rig, in the order of `left`.
+    pub(super) fn begin_again(&mut self) {
+        self.jobs = self.left();
+        for chosen in &self.jobs {
+            if let Some(evidence) = self.evidence.get_mut(*chosen) {
+                *evidence = Evidence::default();
+            }
+        }
+    }
+
     /// Print how a binary ended, and the output of what failed.
-    fn tell(&self, job: usize) {
-        let Some(run) = self.run(job) else { return };
+    fn tell(&self, chosen: usize) {
+        let Some(run) = self.run(chosen) else { return };
         let (passed, failed) = (run.count(TestResult::Passed), run.failures());
         let word = if failed == 0 { "ok" } else { "FAILED" };
         let more = if failed == 0 {
@@ -95,8 +122,8 @@ impl<'a> Progress<'a> {
         }
     }
 
-    fn run(&self, job: usize) -> Option<BinaryRun> {
-        let (one, evidence) = (self.chosen.get(job)?, self.evidence.get(job)?);
+    fn run(&self, chosen: usize) -> Option<BinaryRun> {
+        let (one, evidence) = (self.chosen.get(chosen)?, self.evidence.get(chosen)?);
         let name = one.binary.title();
         Some(BinaryRun::judge(name, &one.tests, evidence, self.timeout_s))
     }
@@ -104,7 +131,7 @@ impl<'a> Progress<'a> {
     /// The verdict on each binary.
     pub(super) fn runs(&self) -> Vec<BinaryRun> {
         (0..self.chosen.len())
-            .filter_map(|job| self.run(job))
+            .filter_map(|chosen| self.run(chosen))
             .collect()
     }
 
