@@ -8,7 +8,7 @@ use hypercall_abi::{Mode, layout};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::config::Config;
-use crate::deprivileged::Text;
+use crate::deprivileged::{Text, text_of};
 use crate::error::HostError;
 use crate::loader::{self, BuiltIn, ImageError, Plan, Segment};
 use crate::memory::Memory;
@@ -131,18 +131,10 @@ pub fn load(
         interactive: u64::from(config.interactive),
     };
     memory.put(layout::BOOT_INFO, info.as_bytes())?;
-    let is_text = |segment: &&Segment| segment.flags.execute && !segment.flags.write;
-    let text = plan.segments.iter().filter(is_text).map(|segment| {
-        let range = segment.phys_range();
-        Text {
-            frames: range.start & !0xfff..range.end,
-            linear: segment.virt & !0xfff,
-        }
-    });
     Ok(Start {
         entry: plan.entry,
         root,
-        text: text.collect(),
+        text: text_of(&plan),
         image: kernel,
         built_in: config.built_in().map(|image| BuiltIn { image, plan }),
     })

@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use hypercall_abi::Mode;
@@ -16,7 +15,7 @@ use rustix::buffer::spare_capacity;
 use rustix::io::retry_on_intr;
 
 use crate::config::Config;
-use crate::deprivileged::{Knowledge, Learned, Own};
+use crate::deprivileged::{self, Knowledge, Learned};
 use crate::loader::{self, Plan};
 
 /// What a file begins with; the digit rises when what follows changes its meaning.
@@ -47,8 +46,6 @@ pub struct Kept {
     cache: CodeCache,
     path: PathBuf,
     learned: Learned,
-    /// What the file had.
-    found: Option<Arc<Knowledge>>,
 }
 
 impl CodeCache {
@@ -69,34 +66,23 @@ impl CodeCache {
         Some(Self::in_dir(dir.join("paravane")))
     }
 
-    /// What is kept for a configuration. `None` in modes that learn nothing, and for what is no image.
+    /// What is kept for a configuration, to be read when somebody asks. `None` in modes that learn nothing, and for what is no image.
     pub fn find(&self, config: &Config) -> Option<Kept> {
         if !matches!(config.mode, Mode::Trap | Mode::Patch) {
             return None;
         }
         let plan = loader::plan(&config.image).ok()?;
         let path = self.dir.join(name(config, &plan));
-        let learned = Learned::default();
-        let knowledge = read(&path).and_then(|bytes| {
-            let body = checked(&bytes)?;
-            let built_in = config.built_in();
-            let own = |frame| {
-                let whole = built_in.and_then(|image| plan.page(image, frame));
-                let padded = || plan.padded_page(&config.image, frame);
-                let copied = || padded().map(|page| Own::Kept(Arc::new(page)));
-                whole.map(Own::BuiltIn).or_else(copied)
-            };
-            Knowledge::from_bytes(body, own, built_in)
+        let (image, built_in, at) = (config.image.clone(), config.built_in(), path.clone());
+        let learned = Learned::elsewhere(move || {
+            let bytes = read(&at)?;
+            let own = |frame| deprivileged::own_of(&image, built_in, &plan, frame);
+            Knowledge::from_bytes(checked(&bytes)?, own, built_in)
         });
-        if let Some(knowledge) = knowledge {
-            learned.set(knowledge);
-        }
-        let found = learned.get();
         Some(Kept {
             cache: self.clone(),
             path,
             learned,
-            found,
         })
     }
 
@@ -140,13 +126,9 @@ impl Kept {
     /// # Errors
     /// Of the file system; what the file had before stays then.
     pub fn keep(&self) -> io::Result<()> {
-        let Some(now) = self.learned.get() else {
+        let Some(now) = self.learned.news() else {
             return Ok(());
         };
-        let is_found = |found: &Arc<Knowledge>| Arc::ptr_eq(found, &now);
-        if self.found.as_ref().is_some_and(is_found) {
-            return Ok(());
-        }
         let Some(body) = now.to_bytes() else {
             return Ok(());
         };

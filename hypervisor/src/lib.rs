@@ -7,6 +7,8 @@
 
 pub mod abi_doc;
 pub mod audit;
+#[allow(unsafe_code)]
+mod beside;
 mod boot;
 pub mod ci;
 pub mod code_cache;

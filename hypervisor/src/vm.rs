@@ -15,18 +15,17 @@ use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd, VmFd};
 
 use crate::boot::{self, Facts};
 use crate::config::{Config, IoKind};
-use crate::deprivileged::{self, Deprivileged, Learned};
+use crate::deprivileged::{self, Deprivileged, Learned, Study};
 use crate::doctor;
 use crate::doors::call::CallDoor;
 use crate::error::HostError;
 use crate::io::{BalloonHandle, Device, DeviceCounts, Io};
 use crate::legacy::{self, Legacy};
-use crate::loader::Symbols;
 use crate::machine::{Console, Input, Machine};
 use crate::memory::{Memory, Sharing};
 use crate::monitor::gates::KvmKind;
 use crate::monitor::{self};
-use crate::patch::{PatchedSite, Policy};
+use crate::patch::PatchedSite;
 use crate::processor;
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -187,9 +186,10 @@ impl Vm {
     /// # Errors
     /// [`HostError`], for the host's and the configuration's part.
     pub fn new(config: Config, out: Box<dyn Write + Send>) -> Result<Self, HostError> {
-        if matches!(config.mode, Mode::Trap | Mode::Patch) {
-            deprivileged::prepare();
-        }
+        let study = match config.mode {
+            Mode::Trap | Mode::Patch => Study::begin(&config),
+            Mode::Hvm | Mode::Pv => Study::Known(None),
+        };
         let kvm = open_kvm_at(&config.kvm_node)?;
         let fd = create_vm(&kvm).map_err(HostError::create("VM"))?;
         let sharing = match config.devices.iter().any(Device::is_served_elsewhere) {
@@ -266,12 +266,11 @@ impl Vm {
                         cpuid: cpuid.clone(),
                         kind: found,
                         fast_traps,
-                        patch: (config.mode == Mode::Patch)
-                            .then(|| (config.patch, functions(config.patch, &config.image))),
+                        patch: (config.mode == Mode::Patch).then_some(config.patch),
                         text: start.text,
                         image: start.image,
                         built_in: start.built_in,
-                        learned: config.learned.as_ref().and_then(Learned::get),
+                        learned: study.end(),
                     },
                 )?;
                 root = guest.first_root(&memory)?;
@@ -418,14 +417,6 @@ impl Vm {
             Some(first) => monitor::set_event_entries(&self.memory, first),
             None => Ok(()),
         }
-    }
-}
-
-/// The image's functions, where they are looked through ahead of time.
-fn functions(policy: Policy, image: &[u8]) -> Vec<u64> {
-    match policy {
-        Policy::Eager => Symbols::read(image).functions().collect(),
-        Policy::Adaptive { .. } | Policy::Never => Vec::new(),
     }
 }
 

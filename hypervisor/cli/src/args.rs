@@ -129,7 +129,7 @@ pub struct Run {
     #[arg(long, value_name = "MODE", default_value = "pv", value_parser = values::mode())]
     pub mode: Mode,
     /// In mode patch: when instructions are replaced
-    #[arg(long, value_name = "WHEN", default_value = "adaptive")]
+    #[arg(long, value_name = "WHEN", default_value = "found")]
     pub patch: PatchPolicy,
     /// In mode trap: whether the monitor handles the hottest traps by itself, without an exit
     #[arg(long, value_name = "WHETHER", default_value = "auto")]
@@ -422,6 +422,8 @@ impl From<FastTraps> for hypervisor::FastTraps {
 /// When mode patch replaces an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PatchPolicy {
+    /// As its code is found, where no known branch leads into what is moved; else as adaptive
+    Found,
     /// Once it has trapped three times
     Adaptive,
     /// As soon as it is found; all functions of the image are looked through first
@@ -434,6 +436,7 @@ impl PatchPolicy {
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Found => "found",
             Self::Adaptive => "adaptive",
             Self::Eager => "eager",
             Self::Never => "never",
@@ -444,7 +447,8 @@ impl PatchPolicy {
 impl From<PatchPolicy> for Policy {
     fn from(policy: PatchPolicy) -> Self {
         match policy {
-            PatchPolicy::Adaptive => Self::default(),
+            PatchPolicy::Found => Self::default(),
+            PatchPolicy::Adaptive => Self::Adaptive { after: 3 },
             PatchPolicy::Eager => Self::Eager,
             PatchPolicy::Never => Self::Never,
         }
@@ -469,7 +473,7 @@ pub struct Patches {
     /// kernel built in]
     pub image: Option<PathBuf>,
     /// When instructions are replaced
-    #[arg(long, value_name = "WHEN", default_value = "adaptive")]
+    #[arg(long, value_name = "WHEN", default_value = "found")]
     pub patch: PatchPolicy,
     /// The guest kernel's command line [default, of the kernel built in: a script with its self-test]
     #[arg(long, value_name = "TEXT")]

@@ -25,7 +25,7 @@ fn patches_save_traps_and_exits() {
     if !has_kvm() {
         return;
     }
-    for policy in ["adaptive", "eager"] {
+    for policy in ["found", "adaptive", "eager"] {
         let report = report(policy);
         assert_eq!(report["schema"], 1);
         assert_eq!(report["policy"], policy);
@@ -59,7 +59,7 @@ fn the_list_has_the_code_before_and_after() {
         " bytes moved to 0xfffffffff0",
         "  before:\n",
         "  pushfq\n",
-        "sites patched (adaptive)",
+        "sites patched (found)",
     ] {
         assert!(ran.out.contains(words), "no {words:?} in {}", ran.out);
     }

@@ -3,7 +3,7 @@
 //! processor executes it.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use super::patching::Patching;
 use super::{Deprivileged, layout};
 use crate::error::HostError;
 use crate::memory::Memory;
+use crate::patch::{Area, Patch};
 
 const PAGE: u64 = 4096;
 
@@ -19,23 +20,89 @@ const PAGE: u64 = 4096;
 /// mode `trap` or `patch`. The first one follows the code as it executes it; those that begin after its end know
 /// the code already, if it is the same.
 #[derive(Clone, Debug, Default)]
-pub struct Learned(Arc<Mutex<Option<Arc<Knowledge>>>>);
+pub struct Learned(Arc<Mutex<Source>>);
+
+/// Where knowledge is.
+#[derive(Default)]
+enum Source {
+    /// Nowhere.
+    #[default]
+    None,
+    /// Somewhere else: how to get it.
+    Elsewhere(Box<dyn FnOnce() -> Option<Knowledge> + Send>),
+    /// Here. `is_new`: it was learned since it was read.
+    Here { known: Arc<Knowledge>, is_new: bool },
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Elsewhere(_) => "Elsewhere",
+            Self::Here { .. } => "Here",
+        })
+    }
+}
 
 impl Learned {
+    /// What is read when somebody asks.
+    pub(crate) fn elsewhere(read: impl FnOnce() -> Option<Knowledge> + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Source::Elsewhere(Box::new(read)))))
+    }
+
     /// Whether nothing was learned yet.
     pub fn is_empty(&self) -> bool {
         self.get().is_none()
     }
 
+    /// What is known; it is read now if it was not.
     pub(crate) fn get(&self) -> Option<Arc<Knowledge>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let mut source = self.lock();
+        if let Source::Elsewhere(read) = &mut *source {
+            let read = std::mem::replace(read, Box::new(|| None));
+            *source = Source::None;
+            if let Some(known) = read() {
+                *source = Source::Here {
+                    known: Arc::new(known),
+                    is_new: false,
+                };
+            }
+        }
+        here(&source)
+    }
+
+    /// What is known and need not be read.
+    pub(crate) fn here(&self) -> Option<Arc<Knowledge>> {
+        here(&self.lock())
+    }
+
+    /// What was learned since what is kept was read, if anything was.
+    pub(crate) fn news(&self) -> Option<Arc<Knowledge>> {
+        match &*self.lock() {
+            Source::Here {
+                known,
+                is_new: true,
+            } => Some(Arc::clone(known)),
+            _ => None,
+        }
     }
 
     pub(crate) fn set(&self, knowledge: Knowledge) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(knowledge));
+        *self.lock() = Source::Here {
+            known: Arc::new(knowledge),
+            is_new: true,
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Source> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn here(source: &Source) -> Option<Arc<Knowledge>> {
+    match source {
+        Source::Here { known, .. } => Some(Arc::clone(known)),
+        Source::None | Source::Elsewhere(_) => None,
     }
 }
 
@@ -48,15 +115,7 @@ pub struct Text {
     pub linear: u64,
 }
 
-impl Text {
-    /// Where one of its frames is executed.
-    fn linear_of(&self, frame: u64) -> Option<u64> {
-        let is_here = self.frames.contains(&frame);
-        is_here.then(|| self.linear.wrapping_add(frame - self.frames.start))
-    }
-}
-
-/// What one machine knew of an image's code at its end.
+/// What one machine knew of an image's code at its end, or what the image's bytes say (`Study`).
 #[derive(Debug)]
 pub struct Knowledge {
     pub(super) text: Vec<Text>,
@@ -96,7 +155,7 @@ impl Deprivileged {
         })
     }
 
-    /// Know what another machine learned, where the code is the same.
+    /// Know what is known of the image from the start.
     ///
     /// # Errors
     /// [`HostError`], when it cannot be written.
@@ -104,15 +163,8 @@ impl Deprivileged {
         let Some(known) = self.learned.take() else {
             return Ok(());
         };
-        // What is patched is a policy's own: with `Policy::Never` nothing may be.
-        let policy = |patching: &Option<Patching>| patching.as_ref().map(Patching::policy);
-        if policy(&known.patching) != policy(&self.patching) || !self.is_same(memory, &known) {
-            return Ok(());
-        }
         self.copies.recall(&known.copies);
         self.copies.write_back(memory)?;
-        // What it has no copies of was never executed: that is copied page by page, if at all.
-        self.text.clear();
         if let (Some(own), Some(theirs)) = (&mut self.patching, &known.patching) {
             *own = theirs.clone();
             own.put(memory)?;
@@ -123,24 +175,6 @@ impl Deprivileged {
         }
         Ok(())
     }
-
-    /// Whether the code is that which another machine has learned: the same bytes at the same places, or of the one
-    /// image that is part of this program, which has just been loaded.
-    fn is_same(&self, memory: &Memory, known: &Knowledge) -> bool {
-        let images = self.built_in.as_ref().zip(known.built_in);
-        if images.is_some_and(|(own, theirs)| std::ptr::eq(own.image, theirs)) {
-            return known.text == self.image_text;
-        }
-        let mut here = [0; PAGE as usize];
-        let mut is_same = |frame: u64, bytes: &[u8; PAGE as usize]| {
-            let linear = known.text.iter().find_map(|text| text.linear_of(frame));
-            linear.is_some_and(|at| self.frame_of(memory, at) == Some(frame))
-                && memory.get(frame, &mut here)
-                && here == *bytes
-        };
-        let mut pages = known.copies.originals();
-        known.text == self.image_text && pages.all(|(frame, bytes)| is_same(frame, bytes))
-    }
 }
 
 impl Patching {
@@ -148,6 +182,11 @@ impl Patching {
     fn of_frames(&self, is_chosen: impl Fn(u64) -> bool) -> Self {
         let mut chosen = self.clone();
         chosen.keep(is_chosen);
+        let patches: Vec<Patch> = chosen.live.iter().cloned().collect();
+        // What is gone left room.
+        if let Some(area) = Area::with(&patches, !chosen.is_tight) {
+            chosen.area = area;
+        }
         chosen
     }
 
@@ -155,16 +194,15 @@ impl Patching {
     fn put(&self, memory: &Memory) -> Result<(), HostError> {
         // They are one after another, from the first one on.
         let first = layout::phys(layout::PATCH_CODE.start);
-        memory.populate(first, self.area_pages().count() as u64 * PAGE);
+        memory.populate(first, self.area.frames() * PAGE);
         for (linear, phys) in self.area_pages() {
             memory.put(
                 layout::patch_entry(linear),
                 &super::patching::entry_of(phys),
             )?;
         }
-        for patch in self.live.iter() {
-            self.put_code(memory, patch)?;
-        }
-        Ok(())
+        self.area
+            .bytes()
+            .try_for_each(|(phys, bytes)| memory.put(phys, bytes))
     }
 }

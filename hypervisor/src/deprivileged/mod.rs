@@ -2,6 +2,7 @@
 //!
 //! In walking order: `run` takes each event that the monitor leaves with to what handles it;
 //! `interrupts` delivers and holds interrupts; `patching` is mode `patch`;
+//! `making` makes a patch; `study` looks through an image before there is a machine, `learned` is what it and runs know;
 //! `page_fault` keeps the shadow and the copies of code; `memory` is the guest's linear memory as the
 //! virtual processor sees it; `aside` executes one instruction alone; `copies` are the pages that the guest's kernel executes; `real` has the
 //! real processor follow the virtual one; `back` and `frame` are the way back.
@@ -15,21 +16,22 @@ mod copies;
 mod frame;
 mod interrupts;
 mod learned;
+mod making;
 mod memory;
 mod page_fault;
 mod patching;
 mod real;
 mod run;
 mod stored;
+mod study;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
-use std::sync::{Arc, Once};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use iced_x86::{Decoder, DecoderOptions, Instruction};
+use iced_x86::Instruction;
 use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 
 use crate::doors::trap::{Class, Sites, classify};
@@ -46,11 +48,13 @@ use crate::processor;
 use crate::patch::{PatchedSite, Policy};
 use aside::Aside;
 use copies::Copies;
-pub use copies::Own;
+#[cfg(test)]
+use copies::Own;
 use interrupts::Flag;
 pub use learned::{Knowledge, Learned, Text};
 use memory::{CodePage, GuestLinear, PoolWords, paging};
 use patching::Patching;
+pub use study::{Study, own_of, text_of};
 
 /// What a deprivileged native guest has besides its memory.
 #[derive(Debug)]
@@ -103,7 +107,7 @@ pub struct Deprivileged {
     image: Range<u64>,
     /// The image, if it is part of this program.
     built_in: Option<BuiltIn>,
-    /// What other machines learned of it.
+    /// What is known of it from the start.
     learned: Option<Arc<Knowledge>>,
 }
 
@@ -128,15 +132,15 @@ pub struct Start {
     pub kind: KvmKind,
     /// Whether the monitor handles CLI and STI of the kernel.
     pub fast_traps: bool,
-    /// In mode `patch`: when sites are patched, and the addresses of the image's functions.
-    pub patch: Option<(Policy, Vec<u64>)>,
+    /// In mode `patch`: when sites are patched.
+    pub patch: Option<Policy>,
     /// The image's code, where nobody may write.
     pub text: Vec<Text>,
     /// Guest-physical, all of the image.
     pub image: Range<u64>,
     /// The image, if it is part of this program.
     pub built_in: Option<BuiltIn>,
-    /// What other machines learned of that code.
+    /// What is known of that very code, with that policy (`Study`).
     pub learned: Option<Arc<Knowledge>>,
 }
 
@@ -191,9 +195,7 @@ impl Deprivileged {
                 (true, KvmKind::Hardware) => layout::FAST_BOTH,
             },
             flag: Flag::default(),
-            patching: start
-                .patch
-                .map(|(policy, functions)| Patching::new(policy, functions)),
+            patching: start.patch.map(Patching::new),
             text: start.text.iter().map(|text| text.frames.clone()).collect(),
             image_text: start.text,
             image: start.image,
@@ -279,19 +281,6 @@ impl Deprivileged {
             false => View::Kernel,
         }
     }
-}
-
-/// Have the tables of decoder and classes made meanwhile: their first use in a process takes 1.4 ms and 0.2 ms.
-pub fn prepare() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let decoder = thread::Builder::new().name("decoder".to_owned());
-        // Without a thread the first use makes them.
-        let _ = decoder.spawn(|| {
-            let nothing = Decoder::new(64, &[], DecoderOptions::NONE).decode();
-            is_silent(&nothing)
-        });
-    });
 }
 
 /// Whether an instruction of the kernel's would do something else at CPL 3 and not fault.

@@ -213,13 +213,12 @@ impl Deprivileged {
 
     /// Take what the kernel is about to execute into the copies.
     pub(super) fn discover(&mut self, memory: &Memory) -> Result<(), HostError> {
-        self.look_ahead(memory)?;
         self.discover_from(memory, self.regs.rip)?;
         self.patch_found(memory)
     }
 
     /// Follow the code from an address.
-    pub(super) fn discover_from(&mut self, memory: &Memory, from: u64) -> Result<(), HostError> {
+    fn discover_from(&mut self, memory: &Memory, from: u64) -> Result<(), HostError> {
         let cpu = &self.cpu;
         let fetch = Access {
             execute: true,
@@ -243,13 +242,23 @@ impl Deprivileged {
             room.set(room.get().checked_sub(1)?);
             Some(own_of(memory, self.built_in.as_ref(), frame))
         };
+        let read = |at, bytes: &mut [u8]| memory.get(at, bytes);
+        let pointer_at = |at| {
+            let mut pointer = [0; 8];
+            // Nothing is marked as used.
+            let found = walk(memory, &paging(cpu), at, Access::default()).ok()?;
+            let is_there = memory.get(found.phys, &mut pointer);
+            is_there.then(|| u64::from_le_bytes(pointer))
+        };
         let ground = Ground {
-            memory,
+            read: &read,
+            pointer_at: &pointer_at,
             frame_at: &mut frame_at,
             is_silent: &is_silent,
             begin: &begin,
         };
-        self.copies.discover(ground, from)?;
+        self.copies.discover(ground, from);
+        self.copies.write_back(memory)?;
         self.copies_made(memory);
         self.discovered(memory)
     }

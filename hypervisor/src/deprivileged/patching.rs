@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use iced_x86::Instruction;
 
+use super::Deprivileged;
+use super::making::When;
 use super::memory::paging;
-use super::{Deprivileged, is_silent};
 use crate::error::HostError;
 use crate::machine::cpu::registers::{RCX, RSP, flag};
 use crate::machine::paging::Access;
@@ -17,7 +18,7 @@ use crate::machine::shadow::View;
 use crate::memory::Memory;
 use crate::monitor::native::layout;
 use crate::patch::{
-    self, Area, Kind, Live, Patch, PatchedSite, Policy, Refusal, Site, State, Step, Undo,
+    Area, Kind, Live, Patch, PatchedSite, Policy, Refusal, Site, State, Step, Undo,
 };
 
 const PAGE: u64 = 4096;
@@ -31,43 +32,50 @@ const CODE_ENTRY: u64 = 0x65;
 pub struct Patching {
     policy: Policy,
     pub area: Area,
+    /// Whether a patch found no place because pages of the area share frames: those that begin later have none shared.
+    pub is_tight: bool,
     pub live: Live,
     /// What is known of each site, by its linear address.
     pub sites: BTreeMap<u64, Site>,
     /// The linear page at which a frame with patches is executed.
     pub executed_at: HashMap<u64, u64>,
-    /// Functions of the image to look through before the guest begins.
-    ahead: Vec<u64>,
     /// How often the guest arrived at an instruction in a moved range.
     pub arrivals: HashMap<u64, usize>,
     /// Sites that were found, and not looked at yet.
-    found: Vec<u64>,
+    found: Vec<(u64, Kind)>,
     /// Traps of sites, and patches made and taken back.
     news: u64,
 }
 
 impl Patching {
-    /// No patches yet; `functions` are the linear addresses of the image's functions.
-    pub fn new(policy: Policy, functions: Vec<u64>) -> Self {
+    /// No patches yet.
+    pub fn new(policy: Policy) -> Self {
         Self {
             policy,
             area: Area::default(),
+            is_tight: false,
             live: Live::default(),
             sites: BTreeMap::new(),
             executed_at: HashMap::new(),
-            ahead: match policy {
-                Policy::Eager => functions,
-                Policy::Adaptive { .. } | Policy::Never => Vec::new(),
-            },
             arrivals: HashMap::new(),
             found: Vec::new(),
             news: 0,
         }
     }
 
+    /// Whether sites are patched as they are found, ahead of their first trap.
+    pub fn is_ahead(&self) -> bool {
+        matches!(self.policy, Policy::Found { .. } | Policy::Eager)
+    }
+
     /// When sites are patched.
     pub fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// Count something that was learned.
+    pub fn learned_more(&mut self) {
+        self.news += 1;
     }
 
     /// How much was learned.
@@ -79,7 +87,7 @@ impl Patching {
     pub fn keep(&mut self, is_chosen: impl Fn(u64) -> bool) {
         self.forget(|patch| !is_chosen(patch.frame));
         self.executed_at.retain(|frame, _| is_chosen(*frame));
-        (self.news, self.found, self.ahead) = (0, Vec::new(), Vec::new());
+        (self.news, self.found) = (0, Vec::new());
     }
 
     /// Forget patches, whose code is gone.
@@ -179,7 +187,7 @@ impl Deprivileged {
         patching.news += 1;
         let is_time = match patching.policy {
             // A refusal is asked for again, less and less often: more code is known by then.
-            Policy::Adaptive { after } => {
+            Policy::Found { after } | Policy::Adaptive { after } => {
                 site.traps >= u64::from(after) && site.traps % site.wait.max(1) == 0
             }
             Policy::Eager => site.traps % site.wait.max(1) == 0,
@@ -189,7 +197,7 @@ impl Deprivileged {
         let is_inside = patching.live.enter(at).is_some();
         match (is_patched, is_inside) {
             (false, _) if is_time => {
-                self.patch(memory, at, kind)?;
+                self.patch(memory, (at, kind), When::Trapped)?;
                 self.copies.write_back(memory)
             }
             // It was not in the area when it trapped, or its page of the flag is not mapped.
@@ -223,7 +231,7 @@ impl Deprivileged {
                 .as_ref()
                 .is_some_and(|patching| patching.live.of(at).is_none())
             {
-                self.patch(memory, at, kind)?;
+                self.patch(memory, (at, kind), When::Trapped)?;
             }
         }
         self.copies.write_back(memory)
@@ -273,128 +281,47 @@ impl Deprivileged {
             return Ok(());
         };
         let found = std::mem::take(&mut patching.found);
-        if patching.policy != Policy::Eager {
+        if !patching.is_ahead() {
             return Ok(());
         }
-        for at in found {
-            let instruction = self.instruction_at(memory, at);
+        for (at, kind) in found {
             let is_patched = |patching: &Patching| patching.live.of(at).is_some();
-            if self.patching.as_ref().is_some_and(is_patched) {
-                continue;
-            }
-            if let Some(kind) = instruction.as_ref().and_then(Kind::of) {
-                self.patch(memory, at, kind)?;
+            if !self.patching.as_ref().is_some_and(is_patched) {
+                self.patch(memory, (at, kind), When::Found)?;
             }
         }
         self.copies.write_back(memory)
     }
 
-    /// Look through the functions of the image, once, ahead of their execution.
-    pub(super) fn look_ahead(&mut self, memory: &Memory) -> Result<(), HostError> {
-        let functions = match &mut self.patching {
-            Some(patching) => std::mem::take(&mut patching.ahead),
-            None => return Ok(()),
-        };
-        for at in functions {
-            let Some(frame) = self.frame_of(memory, at) else {
-                continue;
-            };
-            if !memory.is_ram(frame) {
-                continue;
-            }
-            if self.copy(memory, frame).is_err() {
-                break;
-            }
-            self.discover_from(memory, at)?;
-        }
-        Ok(())
-    }
-
     /// Patch a site, if it can be. The copies are still to be written.
-    fn patch(&mut self, memory: &Memory, at: u64, kind: Kind) -> Result<(), HostError> {
+    fn patch(
+        &mut self,
+        memory: &Memory,
+        (at, kind): (u64, Kind),
+        when: When,
+    ) -> Result<(), HostError> {
         if self.is_single_stepping() {
             return Ok(());
         }
-        let done = self.try_patch(memory, at)?;
-        if let Some(patching) = &mut self.patching {
-            let site = patching.sites.entry(at).or_insert(Site::new(kind));
-            match done {
-                Ok(()) => site.state = State::Patched,
-                Err(refusal) => {
-                    site.state = State::Trapping(Some(refusal));
-                    site.wait = (site.wait * 2).clamp(1, 1 << 20);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn try_patch(&mut self, memory: &Memory, at: u64) -> Result<Result<(), Refusal>, HostError> {
-        let linear = at & !(PAGE - 1);
-        let Some(frame) = self.frame_of(memory, at) else {
-            return Ok(Err(Refusal::Neighbour));
+        let frame = self.frame_of(memory, at);
+        let Some(patching) = &mut self.patching else {
+            return Ok(());
         };
-        let (Some(patching), Some(code)) = (&mut self.patching, self.copies.code(frame, linear))
-        else {
-            return Ok(Err(Refusal::Neighbour));
+        let Some(made) = patching.attempt(&mut self.copies, frame, (at, kind), when) else {
+            return Ok(());
         };
-        if let Some(site) = patching.sites.get(&at)
-            && site.is_barred
-        {
-            return Ok(Err(Refusal::Changed));
-        }
-        match patching.executed_at.get(&frame) {
-            Some(page) if *page != linear => return Ok(Err(Refusal::Alias)),
-            _ => {}
-        }
-        let made = patch::plan(&code, (at % PAGE) as usize).and_then(|plan| {
-            let start = linear + plan.start as u64;
-            let end = linear + plan.end as u64;
-            let guess = patching.area.next();
-            let (mut code, mut steps) = patch::relocate(&plan, guess, end, &is_silent)?;
-            let place = patching.area.take(start, &plan, code.len())?;
-            if place.at != guess {
-                (code, steps) = patch::relocate(&plan, place.at, end, &is_silent)?;
-            }
-            let jump = patch::jump(start, place.at)?;
-            let sites = plan.instructions.iter();
-            let sites = sites.filter_map(|found| Some((found.ip(), Kind::of(found)?)));
-            let patch = Patch {
-                start,
-                end,
-                frame,
-                at: place.at,
-                code,
-                steps,
-                sites: sites.collect(),
-                before: Vec::new(),
-            };
-            Ok((patch, jump, place.new))
-        });
-        let (mut patch, jump, new) = match made {
-            Ok(made) => made,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        for (linear, phys) in new {
+        for (linear, phys) in made.pages {
             // It was never present, so KVM need not hear of it.
             memory.put(layout::patch_entry(linear), &entry_of(phys))?;
         }
-        patching.put_code(memory, &patch)?;
-        let range = ((patch.start % PAGE) as usize, (patch.end - linear) as usize);
-        let before = self.copies.original(frame, range.0, range.1);
-        patch.before = before.unwrap_or_default().to_vec();
-        self.copies.patch(frame, range, jump);
-        for (at, kind) in &patch.sites {
-            let site = patching.sites.entry(*at).or_insert(Site::new(*kind));
-            site.state = State::Patched;
+        if let Some(patch) = patching.live.of(at) {
+            patching.put_code(memory, patch)?;
         }
-        patching.live.add(patch);
-        patching.news += 1;
-        if patching.executed_at.insert(frame, linear).is_none() {
+        if let Some(frame) = made.first_of {
             // Another linear page that shows the frame must not execute it any more.
             self.frame_changed(memory, frame);
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Take patches back, and say why their sites trap again.
@@ -475,13 +402,6 @@ impl Deprivileged {
         };
         let found = crate::machine::paging::walk(memory, &paging(&self.cpu), at, fetch).ok()?;
         Some(found.phys & !(PAGE - 1))
-    }
-
-    fn instruction_at(&self, memory: &Memory, at: u64) -> Option<Instruction> {
-        let code = self
-            .copies
-            .code(self.frame_of(memory, at)?, at & !(PAGE - 1))?;
-        patch::Code::instruction(&code, (at % PAGE) as usize)
     }
 }
 

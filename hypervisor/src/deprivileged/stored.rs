@@ -29,6 +29,7 @@ struct StoredPatching {
     sites: BTreeMap<u64, Site>,
     executed_at: HashMap<u64, u64>,
     arrivals: HashMap<u64, usize>,
+    is_tight: bool,
 }
 
 impl Knowledge {
@@ -71,6 +72,7 @@ impl StoredPatching {
             sites: patching.sites.clone(),
             executed_at: patching.executed_at.clone(),
             arrivals: patching.arrivals.clone(),
+            is_tight: patching.is_tight,
         }
     }
 
@@ -84,8 +86,9 @@ impl StoredPatching {
         if !are_sites || !are_arrivals || !self.patches.iter().all(is_patch) {
             return None;
         }
-        let mut patching = Patching::new(self.policy, Vec::new());
-        patching.area = Area::with(&self.patches)?;
+        let mut patching = Patching::new(self.policy);
+        patching.area = Area::with(&self.patches, !self.is_tight)?;
+        patching.is_tight = self.is_tight;
         patching.live = Live::with(self.patches);
         patching.sites = self.sites;
         patching.executed_at = self.executed_at;

@@ -6,6 +6,7 @@ use kvm_bindings::CpuId;
 use proptest::prelude::*;
 
 use super::page_fault::NEW_COPIES;
+use super::patching::Patching;
 use super::{Deprivileged, Knowledge, Own, Start, Text};
 use crate::machine::paging::PageFault;
 use crate::memory::Memory;
@@ -29,11 +30,7 @@ fn machine(has_devices: bool) -> (Memory, Deprivileged) {
 }
 
 /// As [`machine`], of other code, and patched or not.
-fn machine_with(
-    code: &[u8],
-    has_devices: bool,
-    patch: Option<(Policy, Vec<u64>)>,
-) -> (Memory, Deprivileged) {
+fn machine_with(code: &[u8], has_devices: bool, patch: Option<Policy>) -> (Memory, Deprivileged) {
     let memory = Memory::new(16 << 20, Mode::Trap).unwrap();
     for (at, entry) in [
         (ROOT, 0x2000 | LINK),
@@ -190,7 +187,7 @@ const FLAGS: [u8; 13] = [
 
 /// What a machine knows of [`FLAGS`], all patched; and the page that it is of.
 fn knowledge() -> (Knowledge, [u8; 4096]) {
-    let (_, guest) = machine_with(&FLAGS, false, Some((Policy::Eager, vec![CODE])));
+    let (_, guest) = machine_with(&FLAGS, false, Some(Policy::Eager));
     let known = guest.knowledge().expect("it has followed code");
     let mut page = [0; 4096];
     page[..FLAGS.len()].copy_from_slice(&FLAGS);
@@ -212,7 +209,7 @@ fn what_is_known_comes_back_from_bytes() {
         assert_eq!(again, known);
     }
     let executed = |known: &Knowledge| {
-        let (memory, mut guest) = machine_with(&FLAGS, false, Some((Policy::Eager, Vec::new())));
+        let (memory, mut guest) = machine_with(&FLAGS, false, Some(Policy::Eager));
         guest.copies.recall(&known.copies);
         guest.copies.write_back(&memory).unwrap();
         let mut bytes = [0; 4096];
@@ -264,7 +261,7 @@ proptest! {
         let Some(known) = revived(&bytes, &page) else {
             return Ok(());
         };
-        let policy = known.patching.as_ref().map(|patching| (patching.policy(), Vec::new()));
+        let policy = known.patching.as_ref().map(Patching::policy);
         let (memory, mut guest) = machine_with(&FLAGS, true, policy);
         guest.learned = Some(Arc::new(known));
         guest.recall(&memory).unwrap();

@@ -17,25 +17,36 @@ const TRAP: u8 = 0xf4;
 /// Where no low byte of the displacement is given, code begins at such multiples.
 const STEP: u64 = 16;
 
-/// The pages, and what of them is taken. Cheap to clone.
+/// The pages, and what of them is taken. A new page has a frame of its own; those of patches that are known from the
+/// start may share frames. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Area {
-    /// By page of `layout::PATCHES`: which page of the monitor's it shows, and what is taken.
-    pages: Arc<BTreeMap<u64, Page>>,
-    /// The numbers of those that there are.
+    /// By page of `layout::PATCHES`: which frame of `layout::PATCH_CODE` it shows.
+    pages: Arc<BTreeMap<u64, usize>>,
+    frames: Arc<Vec<Box<Frame>>>,
+    /// The numbers of the pages that there are.
     known: Vec<u64>,
     /// Where the last code without a low byte of the displacement ended: there is room behind it, mostly.
     next: u64,
 }
 
+/// A frame: its bytes, and a bit for each that is taken.
 #[derive(Clone, Debug)]
-struct Page {
-    phys: u64,
-    /// A bit for each byte.
+struct Frame {
+    bytes: [u8; PAGE as usize],
     taken: [u64; 64],
 }
 
-impl Page {
+impl Default for Frame {
+    fn default() -> Self {
+        Self {
+            bytes: [0; PAGE as usize],
+            taken: [0; 64],
+        }
+    }
+}
+
+impl Frame {
     /// The words of a range of bytes that have bits, and those bits.
     fn words(range: Range<u64>) -> impl Iterator<Item = (usize, u64)> {
         let below = |bits: u64| {
@@ -49,49 +60,67 @@ impl Page {
         })
     }
 
-    fn take(&mut self, range: Range<u64>) {
-        for (word, bits) in Self::words(range) {
+    /// Take a range for code of its length.
+    fn take(&mut self, range: Range<u64>, code: &[u8]) {
+        for (word, bits) in Self::words(range.clone()) {
             if let Some(word) = self.taken.get_mut(word) {
                 *word |= bits;
             }
+        }
+        let bytes = self.bytes.get_mut(range.start as usize..range.end as usize);
+        if let Some(to) = bytes.filter(|to| to.len() == code.len()) {
+            to.copy_from_slice(code);
         }
     }
 
     fn is_free(&self, range: Range<u64>) -> bool {
         let mut words = Self::words(range);
-        words.all(|(word, bits)| self.taken.get(word).is_some_and(|word| word & bits == 0))
+        words.all(|(word, bits)| {
+            let word = self.taken.get(word);
+            word.is_some_and(|word| word & bits == 0)
+        })
     }
-}
-
-/// A place in the area.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Its linear address.
-    pub at: u64,
-    /// Pages that were not in the area before: linear and guest-physical address.
-    pub new: Vec<(u64, u64)>,
 }
 
 impl Area {
-    /// The room that patches take. `None`: not all of them are in the area, or some overlap.
-    pub fn with(patches: &[Patch]) -> Option<Self> {
-        let mut area = Self::default();
+    /// The room that patches take. `may_share`: in as few frames as their code allows. `None`: not all of them are in the
+    /// area, or some overlap.
+    pub fn with(patches: &[Patch], may_share: bool) -> Option<Self> {
+        let mut by_page: BTreeMap<u64, Vec<Part<'_>>> = BTreeMap::new();
         for patch in patches {
-            let (at, len) = (patch.at, patch.code.len());
-            if at < patch_linear(PATCH_FIRST) || len == 0 || !area.is_free(at, len) {
+            let (at, code) = (patch.at, patch.code.as_slice());
+            if at < patch_linear(PATCH_FIRST) || code.is_empty() || !is_inside(at, code.len()) {
                 return None;
             }
-            area.occupy(at, len);
+            for part in parts(at, code) {
+                by_page.entry(part.page).or_default().push(part);
+            }
         }
-        Some(area)
+        let mut area = Self::default();
+        for (page, parts) in by_page {
+            let fits = |frame: &Frame| parts.iter().all(|part| frame.is_free(part.range.clone()));
+            let shared = area
+                .frames
+                .iter()
+                .position(|frame| may_share && fits(frame));
+            for part in &parts {
+                let frame = area.pages.get(&page).copied().or(shared);
+                let shown = frame.and_then(|frame| area.frames.get(frame));
+                if shown.is_some_and(|frame| !frame.is_free(part.range.clone())) {
+                    return None;
+                }
+                area.put(part, frame);
+            }
+        }
+        (area.frames() <= PATCH_CODE.len).then_some(area)
     }
 
-    /// Find and take room for `len` bytes of code, such that the jump that stands at the linear address
+    /// Find room for `len` bytes of code, such that the jump that stands at the linear address
     /// `from` and leads there has HLT in the bytes that a plan names.
     ///
     /// # Errors
     /// [`Refusal::Reach`] and [`Refusal::Full`].
-    pub fn take(&mut self, from: u64, plan: &Plan, len: usize) -> Result<Place, Refusal> {
+    pub fn find(&self, from: u64, plan: &Plan, len: usize) -> Result<u64, Refusal> {
         let next = from.wrapping_add(JUMP as u64);
         let ends = [PATCHES, PATCHES + PATCHES_LEN].map(|end| displacement(next, end));
         let [Some(_), Some(_)] = ends else {
@@ -105,7 +134,7 @@ impl Area {
         let known = self.known.iter().copied();
         let known = known.filter(|page| within.iter().any(|range| range.contains(page)));
         let more = within.iter().cloned().flatten();
-        let more = more.filter(|page| self.page(*page).is_none());
+        let more = more.filter(|page| !self.pages.contains_key(page));
         let all = known.chain(more).flat_map(|page| {
             let first = patch_linear(page);
             offsets(next.wrapping_sub(first), mask, bits).map(move |offset| first + offset)
@@ -114,90 +143,138 @@ impl Area {
             .into_iter()
             .chain(all)
             .find(|at| fits(*at) && self.is_free(*at, len));
-        let at = found.ok_or(Refusal::Full)?;
-        if is_anywhere {
-            self.next = (at + len as u64).next_multiple_of(STEP);
-        }
-        let new = self.occupy(at, len);
-        Ok(Place { at, new })
+        found.ok_or(Refusal::Full)
     }
 
-    /// Take room; the pages that were not in the area before.
-    fn occupy(&mut self, at: u64, len: usize) -> Vec<(u64, u64)> {
-        let end = at + len as u64;
+    /// Take room that is free for code; the pages that were not in the area before: linear and guest-physical address of
+    /// each.
+    pub fn take(&mut self, at: u64, code: &[u8]) -> Vec<(u64, u64)> {
+        if at == self.next() {
+            self.next = (at + code.len() as u64).next_multiple_of(STEP);
+        }
         let mut new = Vec::new();
-        for number in (at - PATCHES) / PAGE..=(end - 1 - PATCHES) / PAGE {
-            new.extend(self.add_page(number));
-            let first = patch_linear(number);
-            let range = at.max(first) - first..end.min(first + PAGE) - first;
-            if let Some(page) = Arc::make_mut(&mut self.pages).get_mut(&number) {
-                page.take(range);
+        for part in parts(at, code) {
+            let known = self.pages.get(&part.page).copied();
+            let frame = self.put(&part, known);
+            if known.is_none() {
+                new.push((patch_linear(part.page), phys_of(frame)));
             }
         }
         new
     }
 
-    /// A page for code, unless it is one: its linear and guest-physical address.
-    fn add_page(&mut self, number: u64) -> Option<(u64, u64)> {
-        if self.page(number).is_some() {
-            return None;
+    /// Put a part of code into a frame, a new one if none is given, which its page shows. The frame.
+    fn put(&mut self, part: &Part<'_>, frame: Option<usize>) -> usize {
+        let frames = Arc::make_mut(&mut self.frames);
+        let frame = frame.unwrap_or_else(|| {
+            frames.push(Box::default());
+            frames.len() - 1
+        });
+        if let Some(frame) = frames.get_mut(frame) {
+            frame.take(part.range.clone(), part.code);
         }
-        let phys = phys(PATCH_CODE.start + self.known.len() as u64);
-        let page = Page {
-            phys,
-            taken: [0; 64],
-        };
-        Arc::make_mut(&mut self.pages).insert(number, page);
-        self.known.push(number);
-        Some((patch_linear(number), phys))
+        if !self.pages.contains_key(&part.page) {
+            Arc::make_mut(&mut self.pages).insert(part.page, frame);
+            self.known.push(part.page);
+        }
+        frame
     }
 
-    /// Where the next code goes, mostly.
-    pub fn next(&self) -> u64 {
+    /// Whether pages share frames: what would fit may find its place taken by another page's code.
+    pub fn is_shared(&self) -> bool {
+        self.frames.len() < self.pages.len()
+    }
+
+    /// Where the next code goes that may be anywhere, mostly.
+    fn next(&self) -> u64 {
         self.next.max(patch_linear(PATCH_FIRST))
     }
 
     /// The pages with code: linear and guest-physical address of each.
     pub fn pages(&self) -> impl Iterator<Item = (u64, u64)> {
-        let phys = |number| self.page(number).map(|page: &Page| page.phys);
-        let known = self.known.iter();
-        known.filter_map(move |number| Some((patch_linear(*number), phys(*number)?)))
+        let pages = self.pages.iter();
+        pages.map(|(number, frame)| (patch_linear(*number), phys_of(*frame)))
+    }
+
+    /// How many frames they show: the first of `layout::PATCH_CODE`.
+    pub fn frames(&self) -> u64 {
+        self.frames.len() as u64
+    }
+
+    /// The frames' bytes, each with its guest-physical address.
+    pub fn bytes(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let frames = self.frames.iter().enumerate();
+        frames.map(|(frame, shown)| (phys_of(frame), shown.bytes.as_slice()))
     }
 
     /// Give all room back. The pages stay where they are.
     pub fn clear(&mut self) {
-        for page in Arc::make_mut(&mut self.pages).values_mut() {
-            page.taken = [0; 64];
+        for frame in Arc::make_mut(&mut self.frames) {
+            **frame = Frame::default();
         }
         self.next = 0;
     }
 
     /// The guest-physical address of a byte of the area.
     pub fn phys(&self, at: u64) -> Option<u64> {
-        let page = self.page(at.checked_sub(PATCHES)? / PAGE)?;
-        Some(page.phys + at % PAGE)
+        let frame = self.pages.get(&(at.checked_sub(PATCHES)? / PAGE))?;
+        Some(phys_of(*frame) + at % PAGE)
     }
 
-    fn page(&self, number: u64) -> Option<&Page> {
-        self.pages.get(&number)
-    }
-
-    fn is_free(&self, at: u64, len: usize) -> bool {
-        let Some(end) = at.checked_add(len as u64) else {
-            return false;
-        };
-        if end > PATCHES + PATCHES_LEN {
+    /// Whether there is room at an address.
+    pub fn is_free(&self, at: u64, len: usize) -> bool {
+        if !is_inside(at, len) {
             return false;
         }
-        let pages = (at - PATCHES) / PAGE..=(end - 1 - PATCHES) / PAGE;
-        let new = pages.clone().filter(|page| self.page(*page).is_none());
-        self.known.len() as u64 + new.count() as u64 <= PATCH_CODE.len
-            && pages.into_iter().all(|number| {
-                let first = patch_linear(number);
-                let range = at.max(first) - first..end.min(first + PAGE) - first;
-                self.page(number).is_none_or(|page| page.is_free(range))
-            })
+        let mut new = 0;
+        ranges(at, len).all(|(page, range)| match self.pages.get(&page) {
+            Some(frame) => self
+                .frames
+                .get(*frame)
+                .is_some_and(|frame| frame.is_free(range)),
+            None => {
+                new += 1;
+                self.frames() + new <= PATCH_CODE.len
+            }
+        })
     }
+}
+
+/// Whether code at an address ends in the area, where it begins behind its start.
+fn is_inside(at: u64, len: usize) -> bool {
+    let end = at.checked_add(len as u64);
+    end.is_some_and(|end| end <= PATCHES + PATCHES_LEN)
+}
+
+/// What of a piece of code is in one page.
+struct Part<'a> {
+    /// The page's number.
+    page: u64,
+    /// Offsets in it.
+    range: Range<u64>,
+    code: &'a [u8],
+}
+
+/// The parts of code at an address.
+fn parts(at: u64, code: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    ranges(at, code.len()).scan(code, |rest, (page, range)| {
+        let (code, behind) = rest.split_at_checked((range.end - range.start) as usize)?;
+        *rest = behind;
+        Some(Part { page, range, code })
+    })
+}
+
+/// The pages of so many bytes at an address, each with the offsets in it.
+fn ranges(at: u64, len: usize) -> impl Iterator<Item = (u64, Range<u64>)> {
+    let (from, end) = (at - PATCHES, at - PATCHES + len as u64);
+    (from / PAGE..end.div_ceil(PAGE)).map(move |page| {
+        let first = page * PAGE;
+        (page, from.max(first) - first..end.min(first + PAGE) - first)
+    })
+}
+
+fn phys_of(frame: usize) -> u64 {
+    phys(PATCH_CODE.start + frame as u64)
 }
 
 /// The pages that may suit: all, or those few that the displacement's third byte leaves.

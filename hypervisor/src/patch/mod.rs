@@ -29,12 +29,18 @@ use serde::{Deserialize, Serialize};
 
 pub use area::Area;
 pub use live::{Live, Patch, Step, Undo};
-pub use plan::{Code, JUMP, Plan, plan};
-pub use relocate::{jump, relocate};
+pub use plan::{Code, JUMP, Plan, plan, plan_at};
+pub use relocate::{jump, relocate, room};
 
 /// When sites are patched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Policy {
+    /// A site as its code is found, ahead of its first trap, where no known branch leads into the middle of what is
+    /// moved; other sites as with `Adaptive`.
+    Found {
+        /// How many traps come before the patch of others.
+        after: u32,
+    },
     /// A site that has trapped so often.
     Adaptive {
         /// How many traps come before the patch.
@@ -49,7 +55,7 @@ pub enum Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self::Adaptive { after: 3 }
+        Self::Found { after: 3 }
     }
 }
 

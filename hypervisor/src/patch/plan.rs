@@ -62,13 +62,17 @@ impl Plan {
 /// # Errors
 /// Why there is none; of several reasons the one of the range that begins at the site.
 pub fn plan(code: &impl Code, site: usize) -> Result<Plan, Refusal> {
-    let at_site = range(code, site, site);
+    let mut seen = Seen {
+        code,
+        found: Vec::new(),
+    };
+    let at_site = range(&mut seen, site, site);
     if at_site.as_ref().is_ok_and(|plan| plan.arrivals == 0) {
         return at_site;
     }
     let before = (1..=BACK).filter_map(|back| {
         let start = site.checked_sub(back)?;
-        range(code, start, site).ok()
+        range(&mut seen, start, site).ok()
     });
     // Who arrives in the middle traps. And the fewer bytes are given, the more places fit.
     let given = |plan: &Plan| plan.traps.iter().filter(|trap| **trap).count();
@@ -77,15 +81,59 @@ pub fn plan(code: &impl Code, site: usize) -> Result<Plan, Refusal> {
     best.map_or(at_site, Ok)
 }
 
+/// The range that begins at the site, if nobody is known to arrive in its middle.
+///
+/// # Errors
+/// Why there is none.
+pub fn plan_at(code: &impl Code, site: usize) -> Result<Plan, Refusal> {
+    let mut seen = Seen {
+        code,
+        found: Vec::new(),
+    };
+    let at_site = range(&mut seen, site, site);
+    if at_site.as_ref().is_ok_and(|plan| plan.arrivals == 0) {
+        return at_site;
+    }
+    (1..=BACK)
+        .find_map(|back| {
+            let start = site.checked_sub(back)?;
+            if !code.begins(start) {
+                return None;
+            }
+            range(&mut seen, start, site)
+                .ok()
+                .filter(|plan| plan.arrivals == 0)
+        })
+        .ok_or(Refusal::Arrival)
+}
+
+/// What is known around a site, each instruction decoded once.
+struct Seen<'a, C> {
+    code: &'a C,
+    found: Vec<(usize, Option<Instruction>)>,
+}
+
+impl<C: Code> Seen<'_, C> {
+    fn instruction(&mut self, at: usize) -> Option<Instruction> {
+        if let Some((_, found)) = self.found.iter().find(|(offset, _)| *offset == at) {
+            return *found;
+        }
+        let found = self.code.instruction(at);
+        self.found.push((at, found));
+        found
+    }
+}
+
 /// The range that begins at `start` and has the site in it.
-fn range(code: &impl Code, start: usize, site: usize) -> Result<Plan, Refusal> {
+fn range(seen: &mut Seen<'_, impl Code>, start: usize, site: usize) -> Result<Plan, Refusal> {
+    let code = seen.code;
     let mut instructions = Vec::new();
     let mut at = start;
     let mut falls_through = true;
     let mut has_site = false;
     let mut wants_more = true;
     while (at < start + JUMP || at <= site || wants_more) && falls_through {
-        let Some(found) = code.instruction(at) else {
+        let Some(found) = seen.instruction(at) else {
             // What comes next is not known yet, or it is in another page.
             return Err(if at >= PAGE {
                 Refusal::Page

@@ -10,6 +10,21 @@ use super::{Kind, Refusal, inline};
 /// HLT: what stands for a sensitive instruction that would not fault.
 const TRAP: u8 = 0xf4;
 
+/// How many steps a patch has, and how many bytes, mostly at most.
+const STEPS: usize = 16;
+const LENGTH: usize = 96;
+/// How much longer an instruction gets: a short branch that becomes a near one, or a call, which gets a push.
+const LONGER: usize = 5;
+
+/// How long the code for a plan is, mostly at most.
+pub fn room(plan: &Plan) -> usize {
+    let len = |instruction: &Instruction| match Kind::of(instruction) {
+        Some(kind) => inline::code_of(kind).0.len(),
+        None => instruction.len() + LONGER,
+    };
+    plan.instructions.iter().map(len).sum::<usize>() + JUMP
+}
+
 /// The code at `at` for a plan, and what it is for the guest. `end` is the linear address behind the
 /// range. Its length does not depend on `at`.
 ///
@@ -45,12 +60,12 @@ fn pieces(
     to: &dyn Fn(u64) -> Option<u64>,
     places: &mut Vec<(u64, usize)>,
 ) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
-    let mut steps = Vec::new();
-    // All of the code is in its buffer.
+    let mut steps = Vec::with_capacity(STEPS);
+    let mut code = Vec::with_capacity(LENGTH);
     let mut encoder = Encoder::new(64);
-    let mut here = 0;
     let mut after_sti = false;
     for instruction in &plan.instructions {
+        let here = code.len();
         places.push((instruction.ip(), here));
         let mut step = |at: usize, undo: Undo| {
             steps.push(Step {
@@ -61,44 +76,38 @@ fn pieces(
             });
         };
         let kind = Kind::of(instruction);
-        here += if let Some(kind) = kind {
+        if let Some(kind) = kind {
             let (bytes, undos) = inline::code_of(kind);
             for (at, undo) in undos {
                 step(*at, *undo);
             }
-            put(&mut encoder, bytes)
+            code.extend_from_slice(bytes);
         } else {
             step(0, Undo::Nothing);
             if is_silent(instruction) {
-                put(&mut encoder, &[TRAP])
+                code.push(TRAP);
             } else if is_call(instruction) {
                 let push = push(instruction.next_ip())?;
                 step(push.len(), Undo::Rsp);
-                let len = put(&mut encoder, &push);
-                let jump = as_jump(instruction);
-                len + encode(&mut encoder, &jump, at + (here + len) as u64, to)?
+                code.extend_from_slice(&push);
+                encode(&mut encoder, &mut code, &as_jump(instruction), at, to)?;
             } else {
-                encode(&mut encoder, instruction, at + here as u64, to)?
+                encode(&mut encoder, &mut code, instruction, at, to)?;
             }
-        };
+        }
         after_sti = kind == Some(Kind::Sti);
     }
     if plan.falls_through {
+        let here = code.len();
         steps.push(Step {
             at: here,
             rip: end,
             undo: Undo::Nothing,
             after_sti,
         });
-        put(&mut encoder, &jump(at + here as u64, end)?);
+        code.extend_from_slice(&jump(at + here as u64, end)?);
     }
-    Ok((encoder.take_buffer(), steps))
-}
-
-/// Put bytes behind what is encoded; how many.
-fn put(encoder: &mut Encoder, bytes: &[u8]) -> usize {
-    bytes.iter().for_each(|byte| encoder.write_u8(*byte));
-    bytes.len()
+    Ok((code, steps))
 }
 
 /// `jmp rel32`, at an address, to another.
@@ -134,19 +143,24 @@ fn push(value: u64) -> Result<[u8; 5], Refusal> {
     Ok([0x68, a, b, c, d])
 }
 
-/// Encode an instruction for another address; its length there. A near branch leads to where `to` says.
+/// Encode an instruction behind code that is for the address `at`. A near branch leads to where `to` says.
 fn encode(
     encoder: &mut Encoder,
+    code: &mut Vec<u8>,
     instruction: &Instruction,
     at: u64,
     to: &dyn Fn(u64) -> Option<u64>,
-) -> Result<usize, Refusal> {
+) -> Result<(), Refusal> {
     let mut moved = *instruction;
     let target = moved.near_branch_target();
     if target != 0 {
         moved.as_near_branch();
         moved.set_near_branch64(to(target).unwrap_or(target));
     }
+    let here = at + code.len() as u64;
+    encoder.set_buffer(std::mem::take(code));
     // As they are: a branch or an operand that does not reach is an error.
-    encoder.encode(&moved, at).map_err(|_| Refusal::Reach)
+    let encoded = encoder.encode(&moved, here);
+    *code = encoder.take_buffer();
+    encoded.map(drop).map_err(|_| Refusal::Reach)
 }

@@ -8,7 +8,7 @@ use iced_x86::{Decoder, DecoderOptions, IcedError, Instruction};
 use proptest::prelude::*;
 
 use super::plan::{Code, JUMP, Plan, plan};
-use super::{Area, Kind, Live, Patch, Refusal, Undo, jump, relocate};
+use super::{Area, Kind, Live, Patch, Refusal, Undo, jump, relocate, room};
 use crate::monitor::native::layout::{PATCH_FIRST, PATCHES, PATCHES_LEN, patch_linear};
 
 const BASE: u64 = 0xffff_ffff_8010_0000;
@@ -212,9 +212,20 @@ fn the_room_of_patches_is_what_they_take_and_nothing_else() {
     };
     // The second one goes over a page's end.
     let taken = [patch(first + 70, 60), patch(first + 0x2ff0, 40)];
-    let area = Area::with(&taken).expect("they fit");
+    let area = Area::with(&taken, false).expect("they fit");
     let pages: Vec<u64> = area.pages().map(|(linear, _)| linear).collect();
     assert_eq!(pages, [first, first + 0x2000, first + 0x3000]);
+    assert!(area.frames() == 3 && !area.is_shared());
+    let shared = Area::with(&taken, true).expect("they fit");
+    assert!(
+        shared.frames() == 1 && shared.is_shared(),
+        "their code is apart"
+    );
+    assert!(
+        shared.pages().eq(pages
+            .iter()
+            .map(|page| (*page, shared.phys(*page).expect("its frame"))))
+    );
     for (at, len, is_free) in [
         (first, 70, true),
         (first, 71, false),
@@ -232,7 +243,10 @@ fn the_room_of_patches_is_what_they_take_and_nothing_else() {
         (first, 0, false),
     ] {
         let more = [taken.as_slice(), &[patch(at, len)]].concat();
-        assert_eq!(Area::with(&more).is_some(), is_free, "{at:#x} {len}");
+        for may_share in [false, true] {
+            let is_room = Area::with(&more, may_share).is_some();
+            assert_eq!(is_room, is_free, "{at:#x} {len} {may_share}");
+        }
     }
 }
 
@@ -245,19 +259,20 @@ fn an_area_that_is_out_of_reach_or_full_is_refused() {
     let found = plan(&page, 0x10).expect("a plan");
     let mut area = Area::default();
     assert_eq!(
-        area.take(0xffff_8000_0000_0000, &found, 20).err(),
+        area.find(0xffff_8000_0000_0000, &found, 20).err(),
         Some(Refusal::Reach)
     );
     // One address in 256 fits, so a page has room for sixteen; there are 224 pages.
     let mut taken = 0;
-    while area.take(BASE, &found, 20).is_ok() {
+    while let Ok(at) = area.find(BASE, &found, 20) {
+        area.take(at, &[0x90; 20]);
         taken += 1;
         assert!(taken < 10_000, "the area does not end");
     }
-    assert_eq!(area.take(BASE, &found, 20).err(), Some(Refusal::Full));
+    assert_eq!(area.find(BASE, &found, 20).err(), Some(Refusal::Full));
     assert!((224 * 15..=224 * 16).contains(&taken), "{taken}");
     area.clear();
-    assert!(area.take(BASE, &found, 20).is_ok());
+    assert!(area.find(BASE, &found, 20).is_ok());
 }
 
 #[test]
@@ -267,10 +282,8 @@ fn a_kernel_in_the_low_gigabyte_reaches_the_area_around_the_end_of_the_addresses
         a.mov(eax, 1)
     });
     let found = plan(&page, 0x10).expect("a plan");
-    let place = Area::default()
-        .take(0x10_0010, &found, 20)
-        .expect("a place");
-    let [_, low, ..] = jump(0x10_0010, place.at).expect("a jump");
+    let at = Area::default().find(0x10_0010, &found, 20);
+    let [_, low, ..] = jump(0x10_0010, at.expect("a place")).expect("a jump");
     assert_eq!(low, 0xf4);
 }
 
@@ -340,12 +353,11 @@ proptest! {
         prop_assume!(!sites.is_empty());
         let Ok(found) = plan(&page, sites[site % sites.len()]) else { return Ok(()); };
         let (start, end) = (BASE + found.start as u64, BASE + found.end as u64);
-        let (sized, _) = relocate(&found, PATCHES, end, &never).expect("in reach");
-        let place = Area::default().take(start, &found, sized.len()).expect("room");
-        prop_assert!((PATCHES..PATCHES + PATCHES_LEN).contains(&place.at));
-        let (code, steps) = relocate(&found, place.at, end, &never).expect("in reach");
-        prop_assert_eq!(code.len(), sized.len());
-        let bytes = jump(start, place.at).expect("in reach");
+        let place = Area::default().find(start, &found, room(&found)).expect("room");
+        prop_assert!((PATCHES..PATCHES + PATCHES_LEN).contains(&place));
+        let (code, steps) = relocate(&found, place, end, &never).expect("in reach");
+        prop_assert!(code.len() <= room(&found));
+        let bytes = jump(start, place).expect("in reach");
         for (offset, byte) in bytes.into_iter().enumerate().skip(1) {
             if page.instructions.contains_key(&(found.start + offset)) {
                 prop_assert_eq!(byte, 0xf4);
@@ -354,7 +366,7 @@ proptest! {
         for moved in &found.instructions {
             let step = steps.iter().find(|step| step.rip == moved.ip()).expect("a step each");
             prop_assert_eq!(step.undo, Undo::Nothing);
-            let now = Decoder::with_ip(64, &code[step.at..], place.at + step.at as u64, DecoderOptions::NONE).decode();
+            let now = Decoder::with_ip(64, &code[step.at..], place + step.at as u64, DecoderOptions::NONE).decode();
             match Kind::of(moved) {
                 Some(_) => prop_assert!(now.op_count() > 0, "a plain access"),
                 None if moved.is_call_near() => prop_assert_eq!(now.immediate(0), moved.next_ip()),

@@ -9,7 +9,7 @@ use hypervisor::patch::Policy;
 use hypervisor::{CodeCache, Config};
 use tests::{Ran, kernel, need_kvm, run};
 
-use crate::{MODES, discoveries, pushes, with_other_nops};
+use crate::{MODES, adaptive, discoveries, pushes, with_other_nops};
 
 const SCRIPT: &str = "help; threads";
 /// Where the body of a file begins: behind a name and a checksum.
@@ -46,7 +46,7 @@ fn what_was_kept_is_known_and_grows() {
     for mode in MODES {
         let dir = tempfile::tempdir().expect("a directory");
         let boots: Vec<Ran> = (0..4)
-            .map(|_| boot(dir.path(), kernel(mode, SCRIPT)))
+            .map(|_| boot(dir.path(), adaptive(kernel(mode, SCRIPT))))
             .collect();
         let [first, second, .., last] = boots.as_slice() else {
             panic!("there were four");

@@ -80,13 +80,40 @@ fn what_earlier_boots_did_not_execute_is_found() {
     }
 }
 
+/// A configuration whose sites are patched once they have trapped three times.
+fn adaptive(config: Config) -> Config {
+    Config {
+        patch: Policy::Adaptive { after: 3 },
+        ..config
+    }
+}
+
+#[test]
+fn what_the_entry_leads_to_is_patched_before_a_first_boot_executes_it() {
+    need_kvm!();
+    let script = || kernel(Mode::Patch, "help; threads");
+    let trapped = with(&Learned::default(), adaptive(script()));
+    let found = boot(Mode::Patch, &Learned::default());
+    assert_eq!(found.output, trapped.output);
+    assert!(
+        pushes(&trapped) > 10 && pushes(&found) * 4 < pushes(&trapped),
+        "{} of {}",
+        pushes(&found),
+        pushes(&trapped)
+    );
+    assert!(found.exits() < trapped.exits());
+    // The same code is followed, whoever patches it when.
+    assert_eq!(discoveries(&found), discoveries(&trapped));
+}
+
 #[test]
 fn what_was_patched_traps_no_more() {
     need_kvm!();
     let learned = Learned::default();
-    let first = boot(Mode::Patch, &learned);
+    let boot = || with(&learned, adaptive(kernel(Mode::Patch, "help; threads")));
+    let first = boot();
     // A site is patched when it has trapped three times, in whichever boots.
-    let boots: Vec<Ran> = (0..3).map(|_| boot(Mode::Patch, &learned)).collect();
+    let boots: Vec<Ran> = (0..3).map(|_| boot()).collect();
     let last = boots.last().expect("there were three");
     assert!(
         pushes(&first) > 10 && pushes(last) < 3,

@@ -8,8 +8,6 @@ use rustc_hash::FxHashMap;
 
 use super::page::Own;
 use super::{Copies, End, LONGEST, PAGE, split};
-use crate::error::HostError;
-use crate::memory::Memory;
 use crate::patch::Kind;
 
 /// Instructions after which bytes are code rather than data.
@@ -21,8 +19,10 @@ const AT_ONCE: usize = 1 << 14;
 
 /// What discovery has to know of the machine.
 pub struct Ground<'a> {
-    /// The machine's memory.
-    pub memory: &'a Memory,
+    /// Guest-physical memory; false where there is none.
+    pub read: &'a dyn Fn(u64, &mut [u8]) -> bool,
+    /// The pointer that the guest's kernel reads at a linear address.
+    pub pointer_at: &'a dyn Fn(u64) -> Option<u64>,
     /// Where the guest's kernel executes a linear page from.
     pub frame_at: &'a mut dyn FnMut(u64) -> Option<u64>,
     /// Whether an instruction has to stay a trap.
@@ -40,10 +40,33 @@ struct Walk<'a> {
     waiting: Vec<(u64, u64)>,
     /// What is branched to, physical.
     branches: Vec<u64>,
-    /// Instructions that name data, for once the code around it is known.
-    named: Vec<Instruction>,
+    /// Addresses that instructions name, for once the code around them is known.
+    named: Vec<Named>,
     /// How many instructions may come yet.
     left: usize,
+}
+
+/// An address that an instruction names.
+#[derive(Clone, Copy)]
+enum Named {
+    /// It reads or writes so many bytes there.
+    Data(u64, usize),
+    /// It takes the address.
+    Taken(u64),
+    /// It branches to where a pointer there leads.
+    Pointer(u64),
+}
+
+impl Named {
+    fn of(found: &Instruction) -> Option<Self> {
+        let is_named = found.is_ip_rel_memory_operand();
+        let at = is_named.then(|| found.ip_rel_memory_address())?;
+        Some(match (found.mnemonic(), found.flow_control()) {
+            (Mnemonic::Lea, _) => Self::Taken(at),
+            (_, FlowControl::IndirectCall | FlowControl::IndirectBranch) => Self::Pointer(at),
+            _ => Self::Data(at, found.memory_size().size().max(1)),
+        })
+    }
 }
 
 /// How a piece of code ends.
@@ -93,9 +116,7 @@ impl Walk<'_> {
             self.branches.push(phys);
             self.waiting.push((target, phys));
         }
-        if found.is_ip_rel_memory_operand() {
-            self.named.push(*found);
-        }
+        self.named.extend(Named::of(found));
         matches!(
             found.flow_control(),
             FlowControl::Next
@@ -108,13 +129,9 @@ impl Walk<'_> {
 }
 
 impl Copies {
-    /// Follow the code from `rip`, in pages that have copies or get them.
-    ///
-    /// # Errors
-    /// [`HostError`], when a copy cannot be written.
-    pub fn discover(&mut self, ground: Ground<'_>, rip: u64) -> Result<(), HostError> {
+    /// Follow the code from `rip`, in pages that have copies or get them. The copies are still to be written.
+    pub fn discover(&mut self, ground: Ground<'_>, rip: u64) {
         self.counts.discoveries += 1;
-        let memory = ground.memory;
         let mut walk = Walk {
             ground,
             frames: FxHashMap::default(),
@@ -132,7 +149,6 @@ impl Copies {
             }
         }
         self.add_targets(walk.branches);
-        self.write_back(memory)
     }
 
     /// Follow the code from `at`, and what waits in the same page, to where it branches away, or to the end of its
@@ -173,8 +189,8 @@ impl Copies {
                 shown.begin(own, offset..end, is_silent);
                 self.counts.instructions += 1;
                 self.counts.silent += u64::from(is_silent);
-                if Kind::of(&found).is_some() {
-                    self.sites.push(found.ip());
+                if let Some(kind) = Kind::of(&found) {
+                    self.sites.push((found.ip(), kind));
                 }
                 let goes_on = walk.lead(&found);
                 offset = end;
@@ -205,8 +221,8 @@ impl Copies {
                 found.and_then(|found| walk.lead(&found).then(|| found.next_ip()))
             }
         };
-        for found in std::mem::take(&mut walk.named) {
-            self.show_named(walk, &found);
+        for named in std::mem::take(&mut walk.named) {
+            self.show_named(walk, named);
         }
         let at = goes_on?;
         Some((at, walk.translate(at)?))
@@ -231,7 +247,7 @@ impl Copies {
         let rest = bytes.get_mut(in_page..)?;
         match self.by_frame.get(&ends_in) {
             Some(copy) => rest.copy_from_slice(copy.original.get(..rest.len())?),
-            None if walk.ground.memory.get(ends_in, rest) => {}
+            None if (walk.ground.read)(ends_in, rest) => {}
             None => return None,
         }
         let found = decode(&bytes, at)?;
@@ -261,21 +277,22 @@ impl Copies {
     }
 
     /// Let the data that an instruction names by its address be read. Where the address is only taken it
-    /// may be code's: then that is followed.
-    fn show_named(&mut self, walk: &mut Walk<'_>, found: &Instruction) -> Option<()> {
-        let at = found.ip_rel_memory_address();
-        let phys = walk.translate(at)?;
-        let (frame, offset) = split(phys);
-        let is_taken = found.mnemonic() == Mnemonic::Lea;
-        if is_taken && self.is_code(walk.ground.memory, frame, offset, at) {
-            walk.waiting.push((at, phys));
-            return None;
-        }
-        let end = match is_taken {
+    /// may be code's, as is where a pointer leads: then that is followed.
+    fn show_named(&mut self, walk: &mut Walk<'_>, named: Named) -> Option<()> {
+        let (at, size) = match named {
             // How much it is, the instruction does not say: up to the next code, which `show` keeps.
-            true => PAGE as usize,
-            false => offset + found.memory_size().size().max(1),
+            Named::Taken(at) if !self.follow_later(walk, at) => (at, PAGE as usize),
+            Named::Taken(_) => return None,
+            Named::Pointer(at) => {
+                if let Some(target) = (walk.ground.pointer_at)(at) {
+                    self.follow_later(walk, target);
+                }
+                (at, size_of::<u64>())
+            }
+            Named::Data(at, size) => (at, size),
         };
+        let (frame, offset) = split(walk.translate(at)?);
+        let end = offset.saturating_add(size).min(PAGE as usize);
         let named = Arc::make_mut(&mut self.named);
         named.entry(frame).or_default().push((offset, end));
         let copy = self.by_frame.get_mut(&frame)?;
@@ -285,8 +302,25 @@ impl Copies {
         None
     }
 
+    /// Have what is at an address followed, if it looks like code.
+    fn follow_later(&self, walk: &mut Walk<'_>, at: u64) -> bool {
+        let Some(phys) = walk.translate(at) else {
+            return false;
+        };
+        let is_code = self.is_code(walk.ground.read, split(phys), at);
+        if is_code {
+            walk.waiting.push((at, phys));
+        }
+        is_code
+    }
+
     /// Whether the guest's own bytes at an offset of a frame look like code.
-    fn is_code(&self, memory: &Memory, frame: u64, offset: usize, at: u64) -> bool {
+    fn is_code(
+        &self,
+        read: &dyn Fn(u64, &mut [u8]) -> bool,
+        (frame, offset): (u64, usize),
+        at: u64,
+    ) -> bool {
         let mut bytes = [0; LOOK];
         let len = LOOK.min((PAGE as usize).saturating_sub(offset));
         let Some(bytes) = bytes.get_mut(..len) else {
@@ -297,7 +331,7 @@ impl Copies {
                 return false;
             };
             bytes.copy_from_slice(own);
-        } else if !memory.get(frame + offset as u64, bytes) {
+        } else if !read(frame + offset as u64, bytes) {
             return false;
         }
         looks_like_code(bytes, at)

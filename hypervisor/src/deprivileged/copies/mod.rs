@@ -21,7 +21,7 @@ use rustc_hash::FxHashMap;
 use crate::error::HostError;
 use crate::memory::Memory;
 use crate::monitor::native::layout::{COPIES, END};
-use crate::patch::JUMP;
+use crate::patch::{JUMP, Kind};
 
 pub use follow::Ground;
 use page::Copy;
@@ -53,7 +53,7 @@ pub struct Copies {
     /// Where known branches lead to, by frame.
     targets: Arc<FxHashMap<u64, Targets>>,
     /// Sites of instructions that can be replaced, found and not asked for yet: linear addresses.
-    sites: Vec<u64>,
+    sites: Vec<(u64, Kind)>,
     /// Places in moved ranges that turned out to be code or data of their own: frame, and offset.
     conflicts: Vec<(u64, usize)>,
     /// Frames that got copies.
@@ -324,7 +324,7 @@ impl Copies {
     }
 
     /// Sites of instructions that can be replaced, found since this was last asked.
-    pub fn take_sites(&mut self) -> Vec<u64> {
+    pub fn take_sites(&mut self) -> Vec<(u64, Kind)> {
         std::mem::take(&mut self.sites)
     }
 

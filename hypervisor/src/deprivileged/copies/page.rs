@@ -289,6 +289,8 @@ impl Shown {
     pub fn begin(&mut self, own: &[u8; 4096], range: Range<usize>, is_silent: bool) {
         let offset = range.start;
         let meets_trap = self.traps.first(offset + 1..range.end).is_some();
+        // One that covers this byte is known, unless it is of the piece that is taken in now, where none does.
+        let is_covered = self.known.has(offset);
         self.starts.set(offset);
         if is_silent || meets_trap {
             self.trap(offset);
@@ -296,7 +298,7 @@ impl Shown {
         if meets_trap {
             self.overlaps.set(offset);
         }
-        if is_silent {
+        if is_silent && is_covered {
             for start in offset.saturating_sub(LONGEST - 1)..offset {
                 let found = self.instruction(own, start, 0);
                 if found.is_some_and(|found| start + found.len() > offset) {

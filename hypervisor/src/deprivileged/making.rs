@@ -1,0 +1,110 @@
+//! Makes a patch of a site in the copies of code. No machine is needed: what it has to be told is left to the caller.
+
+use super::copies::Copies;
+use super::is_silent;
+use super::patching::Patching;
+use crate::patch::{self, Kind, Patch, Policy, Refusal, Site, State};
+
+const PAGE: u64 = 4096;
+
+/// Why a site is to be patched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// It was found.
+    Found,
+    /// It trapped often enough.
+    Trapped,
+}
+
+/// What a new patch asks of the machine, beside its code.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// New pages of the area: linear and guest-physical address.
+    pub pages: Vec<(u64, u64)>,
+    /// The frame, if it is the first patch there: nobody may execute it at another linear page any more.
+    pub first_of: Option<u64>,
+}
+
+impl Patching {
+    /// Patch a site, if it can be. Its code is still to be put into the machine, and the copy to be written.
+    pub fn attempt(
+        &mut self,
+        copies: &mut Copies,
+        frame: Option<u64>,
+        (at, kind): (u64, Kind),
+        when: When,
+    ) -> Option<Made> {
+        let made = frame.ok_or(Refusal::Neighbour);
+        let refusal = match made.and_then(|frame| self.make(copies, frame, at, when)) {
+            Ok(made) => return Some(made),
+            // It may be patched once it traps.
+            Err(_) if when == When::Found && self.policy() != Policy::Eager => return None,
+            Err(refusal) => refusal,
+        };
+        let site = self.sites.entry(at).or_insert(Site::new(kind));
+        site.state = State::Trapping(Some(refusal));
+        site.wait = (site.wait * 2).clamp(1, 1 << 20);
+        None
+    }
+
+    fn make(
+        &mut self,
+        copies: &mut Copies,
+        frame: u64,
+        at: u64,
+        when: When,
+    ) -> Result<Made, Refusal> {
+        let linear = at & !(PAGE - 1);
+        let code = copies.code(frame, linear).ok_or(Refusal::Neighbour)?;
+        if self.sites.get(&at).is_some_and(|site| site.is_barred) {
+            return Err(Refusal::Changed);
+        }
+        let known = self.executed_at.get(&frame);
+        if known.is_some_and(|page| *page != linear) {
+            return Err(Refusal::Alias);
+        }
+        let offset = (at % PAGE) as usize;
+        let plan = match when {
+            When::Found if self.policy() != Policy::Eager => patch::plan_at(&code, offset)?,
+            When::Found | When::Trapped => patch::plan(&code, offset)?,
+        };
+        let start = linear + plan.start as u64;
+        let end = linear + plan.end as u64;
+        let room = patch::room(&plan);
+        let mut place = self.area.find(start, &plan, room).inspect_err(|refusal| {
+            self.is_tight |= *refusal == Refusal::Full && self.area.is_shared();
+        })?;
+        let (mut code, mut steps) = patch::relocate(&plan, place, end, &is_silent)?;
+        if code.len() > room && !self.area.is_free(place, code.len()) {
+            place = self.area.find(start, &plan, code.len())?;
+            (code, steps) = patch::relocate(&plan, place, end, &is_silent)?;
+        }
+        let jump = patch::jump(start, place)?;
+        let pages = self.area.take(place, &code);
+        let sites = plan.instructions.iter();
+        let sites = sites.filter_map(|found| Some((found.ip(), Kind::of(found)?)));
+        let before = copies.original(frame, plan.start, plan.end);
+        let patch = Patch {
+            start,
+            end,
+            frame,
+            at: place,
+            code,
+            steps,
+            sites: sites.collect(),
+            before: before.unwrap_or_default().to_vec(),
+        };
+        copies.patch(frame, (plan.start, plan.end), jump);
+        for (at, kind) in &patch.sites {
+            let site = self.sites.entry(*at).or_insert(Site::new(*kind));
+            site.state = State::Patched;
+        }
+        self.live.add(patch);
+        self.learned_more();
+        let is_first = self.executed_at.insert(frame, linear).is_none();
+        Ok(Made {
+            pages,
+            first_of: is_first.then_some(frame),
+        })
+    }
+}

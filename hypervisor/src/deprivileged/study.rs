@@ -1,0 +1,240 @@
+//! What is known of an image's code before its machine is there: read from where it is kept, or found in the image's
+//! bytes, by a thread, while KVM makes the machine. The code is followed from the entry, and patched where that is done
+//! ahead of the first trap: so a first run begins as a later one does. Called by `Vm::new`.
+
+use std::borrow::Cow;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Once};
+
+use hypercall_abi::Mode;
+use iced_x86::{Decoder, DecoderOptions};
+
+use super::copies::{Copies, Ground, Own};
+use super::is_silent;
+use super::learned::{Knowledge, Learned, Text};
+use super::making::When;
+use super::patching::Patching;
+use crate::beside;
+use crate::config::Config;
+use crate::loader::{self, Plan, Segment, Symbols};
+use crate::patch::Policy;
+
+const PAGE: u64 = 4096;
+
+/// Knowledge of an image that is there, or on its way.
+#[derive(Debug)]
+pub enum Study {
+    /// It is there, if there is any.
+    Known(Option<Arc<Knowledge>>),
+    /// A thread is at it.
+    Begun(Task, Receiver<Arc<Knowledge>>),
+}
+
+/// What is to be known.
+#[derive(Clone, Debug)]
+pub struct Task {
+    image: Arc<Image>,
+    /// In mode `patch`.
+    policy: Option<Policy>,
+    learned: Learned,
+}
+
+impl Study {
+    /// Begin with a configuration's image, unless all is known. What is no image, the loader refuses.
+    pub fn begin(config: &Config) -> Self {
+        let Ok(plan) = loader::plan(&config.image) else {
+            return Self::Known(None);
+        };
+        let bytes = config.image.clone();
+        let task = Task {
+            image: Arc::new(Image { bytes, plan }),
+            policy: (config.mode == Mode::Patch).then_some(config.patch),
+            learned: config.learned.clone().unwrap_or_default(),
+        };
+        if let Some(known) = task.learned.here().filter(|known| task.is_of(known)) {
+            static ONCE: Once = Once::new();
+            // Without a thread the first use makes them.
+            ONCE.call_once(|| drop(beside::spawn("decoder", make_tables)));
+            return Self::Known(Some(known));
+        }
+        let (send, known) = mpsc::channel();
+        let own = task.clone();
+        // Without a thread nothing is sent.
+        let _ = beside::spawn("study", move || {
+            // The machine may have failed meanwhile.
+            let _ = send.send(own.done());
+            make_tables();
+        });
+        Self::Begun(task, known)
+    }
+
+    /// What is known. Waits until it is.
+    pub fn end(self) -> Option<Arc<Knowledge>> {
+        match self {
+            Self::Known(known) => known,
+            Self::Begun(task, known) => Some(known.recv().unwrap_or_else(|_| task.done())),
+        }
+    }
+}
+
+impl Task {
+    fn is_of(&self, known: &Knowledge) -> bool {
+        self.image.is_of(known, self.policy)
+    }
+
+    fn done(&self) -> Arc<Knowledge> {
+        let known = self.learned.get().filter(|known| self.is_of(known));
+        known.unwrap_or_else(|| Arc::new(self.image.study(self.policy)))
+    }
+}
+
+/// An image, and where it is loaded.
+struct Image {
+    bytes: Cow<'static, [u8]>,
+    plan: Plan,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Image").finish_non_exhaustive()
+    }
+}
+
+impl Image {
+    /// The image, if it is part of this program.
+    fn built_in(&self) -> Option<&'static [u8]> {
+        match self.bytes {
+            Cow::Borrowed(image) => Some(image),
+            Cow::Owned(_) => None,
+        }
+    }
+
+    fn own(&self, frame: u64) -> Option<Own> {
+        own_of(&self.bytes, self.built_in(), &self.plan, frame)
+    }
+
+    /// Whether knowledge is of this image, as it is with a policy: the same bytes at the same places, or of the one
+    /// image that is part of this program.
+    fn is_of(&self, known: &Knowledge, policy: Option<Policy>) -> bool {
+        let is_same =
+            |frame, bytes: &[u8; PAGE as usize]| self.own(frame).is_some_and(|own| *own == *bytes);
+        let mut pages = known.copies.originals();
+        // What is patched is a policy's own: with `Policy::Never` nothing may be.
+        known.patching.as_ref().map(Patching::policy) == policy
+            && known.text == text_of(&self.plan)
+            && match (self.built_in(), known.built_in) {
+                (Some(own), Some(theirs)) => std::ptr::eq(own, theirs),
+                _ => pages.all(|(frame, bytes)| is_same(frame, bytes)),
+            }
+    }
+
+    fn study(&self, policy: Option<Policy>) -> Knowledge {
+        let text = text_of(&self.plan);
+        let mut copies = Copies::default();
+        self.follow(&mut copies, &text, self.plan.entry);
+        if policy == Some(Policy::Eager) {
+            for function in Symbols::read(&self.bytes).functions() {
+                self.follow(&mut copies, &text, function);
+            }
+        }
+        let found = copies.take_sites();
+        // A machine asks for those that it makes itself.
+        copies.take_made();
+        let mut patching = policy.map(Patching::new);
+        if let Some(patching) = patching.as_mut().filter(|patching| patching.is_ahead()) {
+            for (at, kind) in found {
+                if patching.live.of(at).is_none() {
+                    patching.attempt(&mut copies, self.frame_at(at), (at, kind), When::Found);
+                }
+            }
+        }
+        Knowledge {
+            text,
+            copies,
+            patching,
+            built_in: self.built_in(),
+        }
+    }
+
+    fn follow(&self, copies: &mut Copies, text: &[Text], from: u64) {
+        let is_text = |frame| text.iter().any(|text| text.frames.contains(&frame));
+        let read = |at: u64, bytes: &mut [u8]| {
+            let (frame, offset) = (at & !(PAGE - 1), (at % PAGE) as usize);
+            let own = self.own(frame);
+            let from = own
+                .as_deref()
+                .and_then(|own| own.get(offset..)?.get(..bytes.len()));
+            from.map(|from| bytes.copy_from_slice(from)).is_some()
+        };
+        let pointer_at = |at| {
+            let mut pointer = [0; 8];
+            let is_there = read(self.phys_of(at, |_| true)?, &mut pointer);
+            is_there.then(|| u64::from_le_bytes(pointer))
+        };
+        let ground = Ground {
+            read: &read,
+            pointer_at: &pointer_at,
+            frame_at: &mut |page| self.frame_at(page),
+            is_silent: &is_silent,
+            begin: &|frame| self.own(frame).filter(|_| is_text(frame)),
+        };
+        copies.discover(ground, from);
+    }
+
+    /// The frame that a linear address is executed from.
+    fn frame_at(&self, at: u64) -> Option<u64> {
+        self.phys_of(at & !(PAGE - 1), |segment| segment.flags.execute)
+    }
+
+    /// Where a linear address is in memory, of segments of a kind.
+    fn phys_of(&self, at: u64, is_of_kind: impl Fn(&Segment) -> bool) -> Option<u64> {
+        let mut segments = self
+            .plan
+            .segments
+            .iter()
+            .filter(|segment| is_of_kind(segment));
+        segments.find_map(|segment| {
+            let first = segment.virt & !(PAGE - 1);
+            let is_here = (first..segment.virt.saturating_add(segment.mem_len)).contains(&at);
+            is_here.then(|| (segment.phys & !(PAGE - 1)) + (at - first))
+        })
+    }
+}
+
+/// The code of an image that nobody may write.
+pub fn text_of(plan: &Plan) -> Vec<Text> {
+    let is_text = |segment: &&Segment| segment.flags.execute && !segment.flags.write;
+    let text = plan.segments.iter().filter(is_text).map(|segment| {
+        let range = segment.phys_range();
+        Text {
+            frames: range.start & !(PAGE - 1)..range.end,
+            linear: segment.virt & !(PAGE - 1),
+        }
+    });
+    text.collect()
+}
+
+/// The bytes that an image has in a frame once it is loaded, if there are any. `built_in` is the image, if it is part of
+/// this program.
+pub fn own_of(
+    image: &[u8],
+    built_in: Option<&'static [u8]>,
+    plan: &Plan,
+    frame: u64,
+) -> Option<Own> {
+    let whole = built_in.and_then(|image| plan.page(image, frame));
+    let padded = || {
+        plan.padded_page(image, frame)
+            .map(|page| Own::Kept(Arc::new(page)))
+    };
+    whole.map(Own::BuiltIn).or_else(padded)
+}
+
+/// Make the tables of decoder and classes: their first use in a process takes 1.4 ms and 0.2 ms.
+fn make_tables() {
+    let nothing = Decoder::new(64, &[], DecoderOptions::NONE).decode();
+    is_silent(&nothing);
+}
+
+#[cfg(test)]
+mod tests;
