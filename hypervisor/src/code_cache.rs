@@ -19,7 +19,7 @@ use crate::deprivileged::{self, Knowledge, Learned};
 use crate::loader::{self, Plan};
 
 /// What a file begins with; the digit rises when what follows changes its meaning.
-const MAGIC: &[u8; 8] = b"PVCODE2\n";
+const MAGIC: &[u8; 8] = b"PVCODE3\n";
 /// The checksum behind it.
 const CHECK: usize = 4;
 /// Which build of this crate it is (`build.rs`).
@@ -66,7 +66,8 @@ impl CodeCache {
         Some(Self::in_dir(dir.join("paravane")))
     }
 
-    /// What is kept for a configuration, to be read when somebody asks. `None` in modes that learn nothing, and for what is no image.
+    /// What is kept for a configuration, to be read when somebody asks. `None` in modes that learn nothing, and for what
+    /// is no image.
     pub fn find(&self, config: &Config) -> Option<Kept> {
         if !matches!(config.mode, Mode::Trap | Mode::Patch) {
             return None;

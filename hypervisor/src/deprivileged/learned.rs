@@ -58,16 +58,16 @@ impl Learned {
     /// What is known; it is read now if it was not.
     pub(crate) fn get(&self) -> Option<Arc<Knowledge>> {
         let mut source = self.lock();
-        if let Source::Elsewhere(read) = &mut *source {
-            let read = std::mem::replace(read, Box::new(|| None));
-            *source = Source::None;
-            if let Some(known) = read() {
-                *source = Source::Here {
-                    known: Arc::new(known),
+        *source = match std::mem::take(&mut *source) {
+            Source::Elsewhere(read) => match read().map(Arc::new) {
+                Some(known) => Source::Here {
+                    known,
                     is_new: false,
-                };
-            }
-        }
+                },
+                None => Source::None,
+            },
+            other => other,
+        };
         here(&source)
     }
 

@@ -108,3 +108,62 @@ impl Patching {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::deprivileged::copies::{Ground, Own};
+    use crate::patch::Area;
+
+    const LINEAR: u64 = 0xffff_ffff_8010_0000;
+    const FRAME: u64 = 0x10_0000;
+    /// `pushf; pop rax; cli; nop; ret`: three bytes of the jump are given, so there is one place.
+    const CODE: [u8; 7] = [0x9c, 0x58, 0xfa, 0x0f, 0x1f, 0, 0xc3];
+
+    fn copies() -> Copies {
+        let mut page = [0; PAGE as usize];
+        page[..CODE.len()].copy_from_slice(&CODE);
+        let mut copies = Copies::default();
+        copies.discover(
+            Ground {
+                read: &|_, _| false,
+                pointer_at: &|_| None,
+                frame_at: &mut |at| (at == LINEAR).then_some(FRAME),
+                is_silent: &is_silent,
+                begin: &|_| Some(Own::Kept(Arc::new(page))),
+            },
+            LINEAR,
+        );
+        copies
+    }
+
+    /// Patch the site where these patches are already; whether there was room, and the patches.
+    fn patched(area: Area) -> (bool, Patching) {
+        let mut patching = Patching::new(Policy::Eager);
+        patching.area = area;
+        let site = (LINEAR, Kind::Pushf);
+        let made = patching.attempt(&mut copies(), Some(FRAME), site, When::Trapped);
+        (made.is_some(), patching)
+    }
+
+    #[test]
+    fn who_finds_the_only_place_taken_for_pages_share_frames_has_them_apart_from_then_on() {
+        let (is_made, patching) = patched(Area::default());
+        let place = patching.live.of(LINEAR).expect("a patch").at;
+        assert!(is_made && !patching.is_tight);
+        // One in the same page, elsewhere; and one in the next page, at the same offset.
+        let other = |at: u64| Patch {
+            at,
+            ..patching.live.of(LINEAR).expect("a patch").clone()
+        };
+        let others = [other(place ^ 0x800), other(place + PAGE)];
+        let shared = Area::with(&others, true).expect("they are apart");
+        assert!(shared.is_shared());
+        let (is_made, patching) = patched(shared);
+        assert!(!is_made && patching.is_tight);
+        let (is_made, patching) = patched(Area::with(&others, false).expect("as before"));
+        assert!(is_made && !patching.is_tight);
+    }
+}

@@ -280,9 +280,13 @@ impl Copies {
     /// may be code's, as is where a pointer leads: then that is followed.
     fn show_named(&mut self, walk: &mut Walk<'_>, named: Named) -> Option<()> {
         let (at, size) = match named {
-            // How much it is, the instruction does not say: up to the next code, which `show` keeps.
-            Named::Taken(at) if !self.follow_later(walk, at) => (at, PAGE as usize),
-            Named::Taken(_) => return None,
+            Named::Taken(at) => {
+                if self.follow_later(walk, at) {
+                    return None;
+                }
+                // How much it is, the instruction does not say: up to the next code, which `show` keeps.
+                (at, PAGE as usize)
+            }
             Named::Pointer(at) => {
                 if let Some(target) = (walk.ground.pointer_at)(at) {
                     self.follow_later(walk, target);
