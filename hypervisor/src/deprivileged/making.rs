@@ -63,11 +63,11 @@ impl Patching {
         if known.is_some_and(|page| *page != linear) {
             return Err(Refusal::Alias);
         }
-        let offset = (at % PAGE) as usize;
-        let plan = match when {
-            When::Found if self.policy() != Policy::Eager => patch::plan_at(&code, offset)?,
-            When::Found | When::Trapped => patch::plan(&code, offset)?,
-        };
+        let plan = patch::plan(&code, (at % PAGE) as usize)?;
+        // Each arrival traps, and nobody knows yet whether the site is executed at all.
+        if when == When::Found && plan.arrivals > 0 && self.policy() != Policy::Eager {
+            return Err(Refusal::Arrival);
+        }
         let start = linear + plan.start as u64;
         let end = linear + plan.end as u64;
         let room = patch::room(&plan);

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use area::Area;
 pub use live::{Live, Patch, Step, Undo};
-pub use plan::{Code, JUMP, Plan, plan, plan_at};
+pub use plan::{Code, JUMP, Plan, plan};
 pub use relocate::{jump, relocate, room};
 
 /// When sites are patched.

@@ -81,32 +81,6 @@ pub fn plan(code: &impl Code, site: usize) -> Result<Plan, Refusal> {
     best.map_or(at_site, Ok)
 }
 
-/// The range that begins at the site, if nobody is known to arrive in its middle.
-///
-/// # Errors
-/// Why there is none.
-pub fn plan_at(code: &impl Code, site: usize) -> Result<Plan, Refusal> {
-    let mut seen = Seen {
-        code,
-        found: Vec::new(),
-    };
-    let at_site = range(&mut seen, site, site);
-    if at_site.as_ref().is_ok_and(|plan| plan.arrivals == 0) {
-        return at_site;
-    }
-    (1..=BACK)
-        .find_map(|back| {
-            let start = site.checked_sub(back)?;
-            if !code.begins(start) {
-                return None;
-            }
-            range(&mut seen, start, site)
-                .ok()
-                .filter(|plan| plan.arrivals == 0)
-        })
-        .ok_or(Refusal::Arrival)
-}
-
 /// What is known around a site, each instruction decoded once.
 struct Seen<'a, C> {
     code: &'a C,
