@@ -126,7 +126,15 @@ impl<'a> GuestLinear<'a> {
     }
 
     fn read_as(&self, cpu: &Cpu, at: u64, into: &mut [u8], access: Access) -> Result<(), Refusal> {
-        let (pieces, count) = self.pieces(cpu, at, into.len(), access)?;
+        let pieces = self.pieces(cpu, at, into.len(), access)?;
+        self.read_pieces(pieces, into)
+    }
+
+    fn read_pieces(
+        &self,
+        (pieces, count): (Pieces, usize),
+        into: &mut [u8],
+    ) -> Result<(), Refusal> {
         let mut rest = into;
         for (phys, len) in pieces.into_iter().take(count) {
             let (piece, after) = rest.split_at_mut(len.min(rest.len()));
@@ -188,12 +196,12 @@ impl Linear for GuestLinear<'_> {
         if self.fetch_known(at, into).is_some() {
             return Ok(());
         }
-        let (pieces, _) = self.pieces(cpu, at, into.len(), access)?;
+        let (pieces, count) = self.pieces(cpu, at, into.len(), access)?;
         self.code = pieces.first().map(|(phys, _)| CodePage {
             linear: at & !(PAGE - 1),
             phys: phys & !(PAGE - 1),
         });
-        self.read_as(cpu, at, into, access)
+        self.read_pieces((pieces, count), into)
     }
 }
 

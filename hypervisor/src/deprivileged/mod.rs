@@ -64,8 +64,8 @@ pub struct Deprivileged {
     shadow: Shadow<PoolWords>,
     copies: Copies,
     sites: Sites,
-    /// Where instructions were fetched last, and when (`Shadow::generation`).
-    fetched: Option<(u64, CodePage)>,
+    /// Where instructions were fetched lately, by the linear page's low bits, and when (`Shadow::generation`).
+    fetched: (u64, [Option<CodePage>; FETCHED]),
     /// What the machine's CPUID says.
     cpuid: CpuId,
     /// The frame of the page that the guest shares with the hypervisor.
@@ -147,6 +147,9 @@ pub struct Start {
 /// How many shadow tables the host backs with memory at once: a boot to the shell's prompt uses as many.
 const FIRST_TABLES: u64 = 20;
 
+/// Of how many pages the translation is remembered, for fetching what traps.
+const FETCHED: usize = 16;
+
 impl Deprivileged {
     /// A guest that has not begun.
     ///
@@ -175,7 +178,7 @@ impl Deprivileged {
             ),
             copies: Copies::new(start.has_devices),
             sites: Sites::default(),
-            fetched: None,
+            fetched: (0, [None; FETCHED]),
             cpuid: start.cpuid,
             shared: start.shared,
             devices: start.devices,
@@ -256,13 +259,17 @@ impl Deprivileged {
     fn decode(&mut self, memory: &Memory) -> Result<Instruction, Refusal> {
         let now = self.shadow.generation();
         let mut linear = GuestLinear::new(memory, &self.copies);
-        linear.code = self
-            .fetched
-            .filter(|(then, _)| *then == now)
-            .map(|(_, page)| page);
+        let (then, pages) = &mut self.fetched;
+        if *then != now {
+            (*then, *pages) = (now, [None; FETCHED]);
+        }
+        let slot = (self.regs.rip >> 12) as usize % FETCHED;
+        linear.code = pages.get(slot).copied().flatten();
         let decoded = self.sites.decode(&self.cpu, &mut linear, self.regs.rip);
         let decoded = decoded.copied();
-        self.fetched = linear.code.map(|page| (now, page));
+        if let Some(page) = pages.get_mut(slot) {
+            *page = linear.code;
+        }
         decoded
     }
 
