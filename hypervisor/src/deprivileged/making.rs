@@ -34,11 +34,12 @@ impl Patching {
         (at, kind): (u64, Kind),
         when: When,
     ) -> Option<Made> {
+        // Until it traps nobody knows whether it is executed at all.
+        let may_wait = when == When::Found && self.policy() != Policy::Eager;
         let made = frame.ok_or(Refusal::Neighbour);
-        let refusal = match made.and_then(|frame| self.make(copies, frame, at, when)) {
+        let refusal = match made.and_then(|frame| self.make(copies, frame, at, may_wait)) {
             Ok(made) => return Some(made),
-            // It may be patched once it traps.
-            Err(_) if when == When::Found && self.policy() != Policy::Eager => return None,
+            Err(_) if may_wait => return None,
             Err(refusal) => refusal,
         };
         let site = self.sites.entry(at).or_insert(Site::new(kind));
@@ -52,7 +53,7 @@ impl Patching {
         copies: &mut Copies,
         frame: u64,
         at: u64,
-        when: When,
+        may_wait: bool,
     ) -> Result<Made, Refusal> {
         let linear = at & !(PAGE - 1);
         let code = copies.code(frame, linear).ok_or(Refusal::Neighbour)?;
@@ -64,8 +65,8 @@ impl Patching {
             return Err(Refusal::Alias);
         }
         let plan = patch::plan(&code, (at % PAGE) as usize)?;
-        // Each arrival traps, and nobody knows yet whether the site is executed at all.
-        if when == When::Found && plan.arrivals > 0 && self.policy() != Policy::Eager {
+        // Each arrival would trap.
+        if may_wait && plan.arrivals > 0 {
             return Err(Refusal::Arrival);
         }
         let start = linear + plan.start as u64;

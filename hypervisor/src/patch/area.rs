@@ -26,7 +26,7 @@ pub struct Area {
     frames: Arc<Vec<Box<Frame>>>,
     /// The numbers of the pages that there are.
     known: Vec<u64>,
-    /// Where the last code without a low byte of the displacement ended: there is room behind it, mostly.
+    /// Where the last code ended: there is room behind it, mostly.
     next: u64,
 }
 
@@ -149,9 +149,7 @@ impl Area {
     /// Take room that is free for code; the pages that were not in the area before: linear and guest-physical address of
     /// each.
     pub fn take(&mut self, at: u64, code: &[u8]) -> Vec<(u64, u64)> {
-        if at == self.next() {
-            self.next = (at + code.len() as u64).next_multiple_of(STEP);
-        }
+        self.next = (at + code.len() as u64).next_multiple_of(STEP);
         let mut new = Vec::new();
         for part in parts(at, code) {
             let known = self.pages.get(&part.page).copied();

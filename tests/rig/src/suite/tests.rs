@@ -35,6 +35,18 @@ fn says(job: usize, result: Option<&str>) -> String {
     script
 }
 
+/// A script for a rig whose two jobs end so.
+fn ends(results: [&str; 2]) -> String {
+    let [first, second] = results.map(Some);
+    [
+        READY,
+        &says(0, first),
+        &says(1, second),
+        r#"; echo 'RIG "Done"'"#,
+    ]
+    .concat()
+}
+
 /// Run three binaries in rigs that do what these scripts say, one after another: what was left for each
 /// of them, and what it came to.
 fn run_rigs(scripts: &[String]) -> (Vec<Vec<usize>>, Report, Option<RigError>) {
@@ -58,13 +70,7 @@ fn a_rig_that_hangs_is_booted_again_for_what_has_not_ended() {
         "; exec sleep 100",
     ]
     .concat();
-    let second = [
-        READY,
-        &says(0, Some("ok")),
-        &says(1, Some("ok")),
-        r#"; echo 'RIG "Done"'"#,
-    ]
-    .concat();
+    let second = ends(["ok", "ok"]);
     let (boots, report, error) = run_rigs(&[first, second]);
     assert!(error.is_none(), "{error:?}");
     assert_eq!(boots, [vec![0, 1, 2], vec![0, 2]]);
@@ -74,13 +80,7 @@ fn a_rig_that_hangs_is_booted_again_for_what_has_not_ended() {
 #[test]
 fn what_fails_in_the_second_rig_has_failed() {
     let first = [READY, &says(0, Some("ok"))].concat();
-    let second = [
-        READY,
-        &says(0, Some("FAILED")),
-        &says(1, Some("ok")),
-        r#"; echo 'RIG "Done"'"#,
-    ]
-    .concat();
+    let second = ends(["FAILED", "ok"]);
     let (_, report, error) = run_rigs(&[first, second]);
     assert!(error.is_none(), "{error:?}");
     assert_eq!((report.passed, report.failed, report.lost), (2, 1, 1));
