@@ -78,6 +78,15 @@ impl<'a> GuestLinear<'a> {
         }
     }
 
+    /// Whether the page with code that was fetched from last is of an address, and has a copy that has all of an
+    /// instruction there.
+    pub fn is_copied(&self, at: u64, len: usize) -> bool {
+        let start = (at % PAGE) as usize;
+        let code = self.code.filter(|code| at & !(PAGE - 1) == code.linear);
+        let bytes = code.and_then(|code| self.copies.original(code.phys, start, start + len));
+        bytes.is_some()
+    }
+
     /// Fetch from a page that is remembered.
     fn fetch_known(&self, at: u64, into: &mut [u8]) -> Option<()> {
         let code = self.code.filter(|code| at & !(PAGE - 1) == code.linear)?;

@@ -257,20 +257,29 @@ impl Deprivileged {
 
     /// The instruction at RIP.
     fn decode(&mut self, memory: &Memory) -> Result<Instruction, Refusal> {
-        let now = self.shadow.generation();
+        let (rip, now) = (self.regs.rip, self.shadow.generation());
+        // Each of both only grows.
+        let age = now + self.copies.changes();
+        let is_kernel = self.cpu.is_64_bit() && !self.cpu.is_user();
+        if is_kernel && let Some(held) = self.sites.held(rip, age) {
+            return Ok(held);
+        }
         let mut linear = GuestLinear::new(memory, &self.copies);
         let (then, pages) = &mut self.fetched;
         if *then != now {
             (*then, *pages) = (now, [None; FETCHED]);
         }
-        let slot = (self.regs.rip >> 12) as usize % FETCHED;
+        let slot = (rip >> 12) as usize % FETCHED;
         linear.code = pages.get(slot).copied().flatten();
-        let decoded = self.sites.decode(&self.cpu, &mut linear, self.regs.rip);
-        let decoded = decoded.copied();
+        let decoded = self.sites.decode(&self.cpu, &mut linear, rip)?;
         if let Some(page) = pages.get_mut(slot) {
             *page = linear.code;
         }
-        decoded
+        // A page with a copy cannot be written meanwhile.
+        if is_kernel && linear.is_copied(rip, decoded.len()) {
+            self.sites.hold(rip, age);
+        }
+        Ok(decoded)
     }
 
     /// The sites of mode `patch`, and what became of them.

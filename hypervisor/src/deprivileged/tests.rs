@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use iced_x86::Mnemonic;
 use kvm_bindings::CpuId;
 use proptest::prelude::*;
 
@@ -178,6 +179,35 @@ fn code_that_is_found_while_the_guest_runs_gets_no_more_copies_than_the_monitor_
     guest.regs.rip = next;
     execute(&memory, &mut guest, next);
     assert!(guest.is_known(&memory, next));
+}
+
+#[test]
+fn code_that_trapped_is_decoded_anew_once_it_may_be_other() {
+    let (memory, mut guest) = machine(false);
+    let decode = |guest: &mut Deprivileged| guest.decode(&memory).expect("it is there").mnemonic();
+    assert_eq!(decode(&mut guest), Mnemonic::Nop);
+    // Behind the guest's back, which cannot be as long as there is a copy: what is known is not compared.
+    memory.put(CODE, &CODES[1]).unwrap();
+    assert_eq!(decode(&mut guest), Mnemonic::Nop);
+    // The guest stores there.
+    guest.written(&memory, CODE);
+    assert_eq!(decode(&mut guest), Mnemonic::Cld);
+    // Without a copy anybody may write it.
+    memory.put(CODE, &CODES[0]).unwrap();
+    assert_eq!(decode(&mut guest), Mnemonic::Nop);
+    // All copies go.
+    execute(&memory, &mut guest, CODE);
+    assert_eq!(decode(&mut guest), Mnemonic::Nop);
+    memory.put(CODE, &CODES[1]).unwrap();
+    assert_eq!(decode(&mut guest), Mnemonic::Nop);
+    guest.copies.clear();
+    assert_eq!(decode(&mut guest), Mnemonic::Cld);
+    // The page leads to another frame.
+    let other = CODE + 0x2000;
+    memory.put(other, &CODES[0]).unwrap();
+    memory.put(ENTRY, &(other | LINK).to_le_bytes()).unwrap();
+    guest.shadow.flush_all();
+    assert_eq!(decode(&mut guest), Mnemonic::Nop);
 }
 
 /// `pushf; cli; nop..; popf; ret`.

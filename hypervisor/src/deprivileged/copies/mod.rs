@@ -41,6 +41,8 @@ pub struct Copies {
     /// Whether devices write to memory, too.
     has_devices: bool,
     by_frame: FxHashMap<u64, Copy>,
+    /// How often copies went.
+    changes: u64,
     free: Vec<u64>,
     used: u64,
     /// How many of them the host has backed with memory.
@@ -108,15 +110,25 @@ impl Copies {
 
     /// No copies again.
     pub fn clear(&mut self) {
-        *self = Self::new(self.has_devices);
+        *self = Self {
+            changes: self.changes + 1,
+            ..Self::new(self.has_devices)
+        };
     }
 
     /// Take over what another machine's copies have.
     pub fn recall(&mut self, known: &Self) {
         *self = Self {
             has_devices: self.has_devices,
+            changes: self.changes + 1,
             ..known.clone()
         };
+    }
+
+    /// Another number than before, and a greater one: copies went. As long as it is the same, so are the guest's own
+    /// bytes of what has a copy.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Whether a device has written to a frame since its copy was made. The guest's own stores take the copy away.
@@ -243,6 +255,7 @@ impl Copies {
         match self.by_frame.remove(&frame) {
             Some(copy) => {
                 self.free.push(copy.page);
+                self.changes += 1;
                 self.counts.dropped += 1;
                 true
             }

@@ -10,20 +10,28 @@ const PAGE: u64 = 4096;
 /// Sites that are remembered; a kernel has a few hundred that trap.
 const SLOTS: usize = 1024;
 
-/// One decoded instruction, and the bytes that it was decoded from.
+/// One decoded instruction, and the bytes that it was decoded from: what a use that need not compare them reads is in
+/// one line of the processor's cache, for after an exit little is there.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
 struct Site {
     rip: u64,
+    /// As long as the code is as old as this, the bytes cannot have changed.
+    sure_at: u64,
+    instruction: Instruction,
     is_64_bit: bool,
     len: u8,
     bytes: [u8; LONGEST],
-    instruction: Instruction,
 }
 
-/// The sites that trapped lately. Each use compares the bytes, so the guest may change its code.
+/// The sites that trapped lately. A use compares the bytes, so the guest may change its code; or whoever calls knows
+/// that it did not ([`Sites::hold`]).
 #[derive(Debug)]
 pub struct Sites {
-    slots: Box<[Option<Box<Site>>]>,
+    /// Where in `known` each slot's site is, counted from one.
+    slots: Box<[u16; SLOTS]>,
+    /// As few pages as can be: each is one more to be found after an exit.
+    known: Vec<Site>,
 }
 
 impl Default for Sites {
@@ -35,8 +43,10 @@ impl Default for Sites {
 impl Sites {
     /// No site is known.
     pub fn new() -> Self {
-        let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
-        Self { slots }
+        Self {
+            slots: Box::new([0; SLOTS]),
+            known: Vec::new(),
+        }
     }
 
     /// The instruction at `rip` in the guest's code segment. Bytes that are no instruction give an
@@ -49,33 +59,76 @@ impl Sites {
         cpu: &Cpu,
         memory: &mut dyn Linear,
         rip: u64,
-    ) -> Result<&Instruction, Refusal> {
+    ) -> Result<Instruction, Refusal> {
         let is_64_bit = cpu.is_64_bit();
         let at = if is_64_bit {
             rip
         } else {
             cpu.cs.base.wrapping_add(rip) & 0xffff_ffff
         };
-        let number = slot_of(rip);
-        let Some(slot) = self.slots.get_mut(number) else {
-            return Err(Refusal::Unsupported("an instruction without a slot"));
-        };
-        let known = match slot {
-            Some(site) if site.rip == rip && site.is_64_bit == is_64_bit && site.len > 0 => {
-                let mut bytes = [0; LONGEST];
-                let len = usize::from(site.len);
-                let now = bytes.get_mut(..len).unwrap_or_default();
-                memory.fetch(cpu, at, now, cpu.is_user())?;
-                site.bytes.get(..len) == Some(&*now)
+        if let Some(site) = self.of(rip)
+            && site.is_64_bit == is_64_bit
+            && site.len > 0
+        {
+            let mut bytes = [0; LONGEST];
+            let len = usize::from(site.len);
+            let now = bytes.get_mut(..len).unwrap_or_default();
+            memory.fetch(cpu, at, now, cpu.is_user())?;
+            if site.bytes.get(..len) == Some(&*now) {
+                return Ok(site.instruction);
             }
-            _ => false,
-        };
-        if !known {
-            let site = fetch(cpu, memory, rip, at)?;
-            *slot = Some(Box::new(site));
         }
-        let missing = Refusal::Unsupported("an instruction without a slot");
-        slot.as_ref().map(|site| &site.instruction).ok_or(missing)
+        let site = fetch(cpu, memory, rip, at)?;
+        self.put(site);
+        Ok(site.instruction)
+    }
+
+    /// The instruction at `rip` in 64-bit mode, if it was held for code that is as old.
+    pub fn held(&self, rip: u64, age: u64) -> Option<Instruction> {
+        let site = self.of(rip)?;
+        (site.sure_at == age).then_some(site.instruction)
+    }
+
+    /// The instruction that was decoded last at `rip` stays the same as long as the code is as old as this, and is
+    /// executed in 64-bit mode. `age` is not 0.
+    pub fn hold(&mut self, rip: u64, age: u64) {
+        if let Some(site) = self.of_mut(rip)
+            && site.is_64_bit
+            && site.len > 0
+        {
+            site.sure_at = age;
+        }
+    }
+
+    fn of(&self, rip: u64) -> Option<&Site> {
+        let number = usize::from(*self.slots.get(slot_of(rip))?);
+        let site = self.known.get(number.checked_sub(1)?)?;
+        (site.rip == rip).then_some(site)
+    }
+
+    fn of_mut(&mut self, rip: u64) -> Option<&mut Site> {
+        let number = usize::from(*self.slots.get(slot_of(rip))?);
+        let site = self.known.get_mut(number.checked_sub(1)?)?;
+        (site.rip == rip).then_some(site)
+    }
+
+    /// Remember a site, in place of the one that has its slot.
+    fn put(&mut self, site: Site) {
+        let Some(slot) = self.slots.get_mut(slot_of(site.rip)) else {
+            return;
+        };
+        match usize::from(*slot).checked_sub(1) {
+            Some(number) => {
+                if let Some(known) = self.known.get_mut(number) {
+                    *known = site;
+                }
+            }
+            None => {
+                self.known.push(site);
+                // There are no more of them than slots.
+                *slot = self.known.len() as u16;
+            }
+        }
     }
 }
 
@@ -106,6 +159,7 @@ fn fetch(cpu: &Cpu, memory: &mut dyn Linear, rip: u64, at: u64) -> Result<Site, 
     }
     Ok(Site {
         rip,
+        sure_at: 0,
         is_64_bit,
         len: if instruction.is_invalid() {
             0

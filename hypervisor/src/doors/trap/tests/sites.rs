@@ -44,6 +44,29 @@ fn a_known_site_is_one_access_and_changed_bytes_are_decoded_anew() {
 }
 
 #[test]
+fn what_is_held_is_known_without_an_access_until_the_code_is_older() {
+    let mut sites = Sites::new();
+    let mut guest = with_code(HOLE, &[0xfa]);
+    assert_eq!(sites.held(HOLE, 1), None);
+    decode(&mut sites, &mut guest);
+    // Nobody has said so yet.
+    assert_eq!(sites.held(HOLE, 1), None);
+    sites.hold(HOLE, 1);
+    assert_eq!(sites.held(HOLE, 1).unwrap().mnemonic(), Mnemonic::Cli);
+    // Not of what shares its slot, nor once the code is older.
+    assert_eq!(sites.held(HOLE ^ 0x40_0000 ^ 0x1000 ^ 4, 1), None);
+    assert_eq!(sites.held(HOLE, 2), None);
+    guest.memory.put(HOLE, &[0xfb]);
+    assert_eq!(decode(&mut sites, &mut guest), Mnemonic::Sti);
+    assert_eq!(sites.held(HOLE, 1), None);
+    // No instruction: it is looked at each time.
+    guest.memory.put(HOLE, &[0x06]);
+    assert_eq!(decode(&mut sites, &mut guest), Mnemonic::INVALID);
+    sites.hold(HOLE, 2);
+    assert_eq!(sites.held(HOLE, 2), None);
+}
+
+#[test]
 fn a_site_knows_its_address_for_relative_operands() {
     let mut sites = Sites::new();
     let lgdt = [0x0f, 0x01, 0x15, 0x10, 0, 0, 0];
@@ -180,7 +203,7 @@ fn the_cost_of_a_site_is_printed() {
             guest.regs.general[RDI] = DATA;
             let found = sites.decode(&guest.cpu, &mut memory, at).unwrap();
             let (cpu, regs) = (&mut guest.cpu, &mut guest.regs);
-            let effect = emulate(found, cpu, regs, &mut memory, &mut bus, &super::cpuid);
+            let effect = emulate(&found, cpu, regs, &mut memory, &mut bus, &super::cpuid);
             assert!(black_box(effect).is_ok());
         });
         println!("{name:14} decoded {hit:6.1} ns, decoded and emulated {whole:6.1} ns");
