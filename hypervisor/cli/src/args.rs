@@ -181,7 +181,7 @@ pub struct Run {
     /// After the run, print its exits and hypercalls by name to stderr
     #[arg(long)]
     pub stats: bool,
-    /// Write each hypercall and port access to a file, a line each
+    /// Write each hypercall, emulated instruction and device access to a file, a line each
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// End the guest after this many seconds, with status 124; fractions are fine

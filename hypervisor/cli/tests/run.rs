@@ -185,29 +185,35 @@ fn the_report_is_json_on_stdout_and_the_console_on_stderr() {
 }
 
 #[test]
-fn the_trace_names_every_call() {
+fn the_trace_names_what_each_mode_asks_for() {
     if !has_kvm() {
         return;
     }
-    let path = file("trace", b"");
-    paravane(&[
-        "run",
-        "--trace",
-        arg(&path),
-        "--cmdline",
-        "run='poweroff 2'",
-    ])
-    .expect(2);
-    let trace = std::fs::read_to_string(&path).expect("it was written");
-    std::fs::remove_file(path).expect("it exists");
-    assert!(trace.contains("call power_off (0x40)"), "{trace}");
-    assert!(
-        trace
-            .lines()
-            .last()
-            .is_some_and(|line| line.ends_with("end PowerOff(2)")),
-        "{trace}"
-    );
+    // What ends the guest, and what it went through.
+    for (mode, asked) in [
+        ("pv", &["call power_off (0x40)"][..]),
+        ("hvm", &["out 0xf4 [2"]),
+        (
+            "trap",
+            &["out 0xf4 [2", "trap out at 0xffffffff8", "trap mov cr3 at"],
+        ),
+        (
+            "patch",
+            &["out 0xf4 [2", "trap out at 0xffffffff8", "trap mov cr3 at"],
+        ),
+    ] {
+        let path = file("trace", b"");
+        let options = ["--cmdline", "run='poweroff 2'", "--trace", arg(&path)];
+        paravane(&[&["run", "--mode", mode][..], &options].concat()).expect(2);
+        let trace = std::fs::read_to_string(&path).expect("it was written");
+        std::fs::remove_file(path).expect("it exists");
+        for asked in asked {
+            assert!(trace.contains(asked), "{mode}: {asked}: {trace}");
+        }
+        let last = trace.lines().last();
+        let is_end = last.is_some_and(|line| line.ends_with("end PowerOff(2)"));
+        assert!(is_end, "{mode}: {trace}");
+    }
 }
 
 #[test]

@@ -373,8 +373,15 @@ impl Vm {
             // The guest may have written the local APIC's register of the same meaning.
             guest.cpu.cr8 = self.task_priority()?;
         }
+        if let Some(trace) = &mut self.door.trace {
+            let (name, at) = (trap::name(instruction), guest.regs.rip);
+            trace.event(format_args!("{name} at {at:#x}"));
+        }
         let mut memory = GuestLinear::new(&self.memory, &guest.copies);
-        let mut devices = Devices(&mut self.machine);
+        let mut devices = Devices {
+            machine: &mut self.machine,
+            trace: self.door.trace.as_mut(),
+        };
         let cpuid = &guest.cpuid;
         let result = trap::emulate(
             instruction,

@@ -3,6 +3,7 @@
 use crate::doors::port;
 use crate::error::GuestFault;
 use crate::machine::Machine;
+use crate::trace::Trace;
 
 /// What IN, OUT, RDMSR and WRMSR reach outside of the processor.
 pub trait PortBus {
@@ -34,19 +35,31 @@ pub trait PortBus {
 
 /// The trapped devices of a machine.
 #[derive(Debug)]
-pub struct Devices<'a>(pub &'a mut Machine);
+pub struct Devices<'a> {
+    /// Whose they are.
+    pub machine: &'a mut Machine,
+    /// Gets a line of each access.
+    pub trace: Option<&'a mut Trace>,
+}
 
 impl PortBus for Devices<'_> {
     fn read(&mut self, at: u16, width: u8) -> Result<u32, GuestFault> {
         let mut bytes = [0; 4];
         let into = bytes.get_mut(..usize::from(width)).unwrap_or_default();
-        port::read(self.0, at, into)?;
+        let answer = port::read(self.machine, at, into);
+        if let Some(trace) = &mut self.trace {
+            trace.event(format_args!("in {at:#x} {into:x?}"));
+        }
+        answer?;
         Ok(u32::from_le_bytes(bytes))
     }
 
     fn write(&mut self, at: u16, width: u8, value: u32) -> Result<(), GuestFault> {
         let bytes = value.to_le_bytes();
         let from = bytes.get(..usize::from(width)).unwrap_or_default();
-        port::write(self.0, at, from)
+        if let Some(trace) = &mut self.trace {
+            trace.event(format_args!("out {at:#x} {from:x?}"));
+        }
+        port::write(self.machine, at, from)
     }
 }

@@ -47,16 +47,19 @@ impl PortBus for Bus {
 fn devices_are_the_machines_own() {
     let console = Console::new(Box::new(std::io::sink()), Input::default());
     let mut machine = Machine::new(console);
-    let mut devices = Devices(&mut machine);
+    let mut devices = Devices {
+        machine: &mut machine,
+        trace: None,
+    };
     devices.write(0x3f8, 1, 0x41).unwrap();
-    assert_eq!(devices.0.console.written(), 1);
+    assert_eq!(devices.machine.console.written(), 1);
     // Line status: the transmitter is empty.
     assert_eq!(devices.read(0x3fd, 1).unwrap() & 0x20, 0x20);
     let absent = devices.read(NOBODY, 2);
     let (port, width, write) = (NOBODY, 2, false);
     assert_eq!(absent, Err(GuestFault::Port { port, width, write }));
     devices.write(0xf4, 4, 7).unwrap();
-    assert_eq!(devices.0.power.status(), Some(7));
+    assert_eq!(devices.machine.power.status(), Some(7));
     assert_eq!(
         (devices.read_msr(MSR), devices.write_msr(MSR, 0)),
         (None, false)
