@@ -270,7 +270,7 @@ impl Vm {
                         text: start.text,
                         image: start.image,
                         built_in: start.built_in,
-                        learned: study.end(),
+                        learned: study.end(|| deprivileged::populate(&memory)),
                     },
                 )?;
                 root = guest.first_root(&memory)?;

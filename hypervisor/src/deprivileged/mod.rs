@@ -147,6 +147,18 @@ pub struct Start {
 /// How many shadow tables the host backs with memory at once: a boot to the shell's prompt uses as many.
 const FIRST_TABLES: u64 = 20;
 
+/// How many copies of code a small kernel has at its start, and how many pages of patched code.
+const FIRST_COPIES: u64 = 32;
+const FIRST_PATCHES: u64 = 24;
+
+/// Have the host back with memory what a guest is likely to begin with, while there is nothing else to do.
+pub fn populate(memory: &Memory) {
+    memory.populate(layout::TABLES, FIRST_TABLES * 4096);
+    memory.populate(layout::COPIES, FIRST_COPIES * 4096);
+    let first = layout::phys(layout::PATCH_CODE.start);
+    memory.populate(first, FIRST_PATCHES * 4096);
+}
+
 /// Of how many pages the translation is remembered, for fetching what traps.
 const FETCHED: usize = 16;
 

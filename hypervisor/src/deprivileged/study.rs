@@ -68,11 +68,17 @@ impl Study {
         Self::Begun(task, known)
     }
 
-    /// What is known. Waits until it is.
-    pub fn end(self) -> Option<Arc<Knowledge>> {
+    /// What is known. Waits until it is; `meanwhile` is done before, if it takes a while.
+    pub fn end(self, meanwhile: impl FnOnce()) -> Option<Arc<Knowledge>> {
         match self {
             Self::Known(known) => known,
-            Self::Begun(task, known) => Some(known.recv().unwrap_or_else(|_| task.done())),
+            Self::Begun(task, known) => {
+                let there = known.try_recv().or_else(|_| {
+                    meanwhile();
+                    known.recv()
+                });
+                Some(there.unwrap_or_else(|_| task.done()))
+            }
         }
     }
 }

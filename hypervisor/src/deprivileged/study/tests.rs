@@ -116,7 +116,7 @@ fn a_study_ends_also_where_its_thread_knows_nothing() {
         learned: Learned::default(),
     };
     let known = Study::Begun(task, known)
-        .end()
+        .end(|| {})
         .expect("it is looked up here");
     assert!(known.copies.is_known(PHYS));
 }
