@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::config::Config;
 use crate::deprivileged::{Text, text_of};
 use crate::error::HostError;
-use crate::loader::{self, BuiltIn, ImageError, Plan, Segment};
+use crate::loader::{self, ImageError, Placed, Plan, Segment};
 use crate::memory::Memory;
 use crate::monitor::Installed;
 
@@ -39,8 +39,8 @@ pub struct Start {
     pub text: Vec<Text>,
     /// Guest-physical, all of the image.
     pub image: std::ops::Range<u64>,
-    /// The image, if it is part of this program.
-    pub built_in: Option<BuiltIn>,
+    /// The image.
+    pub source: Placed,
 }
 
 /// Facts of this virtual machine that the guest learns.
@@ -136,7 +136,10 @@ pub fn load(
         root,
         text: text_of(&plan),
         image: kernel,
-        built_in: config.built_in().map(|image| BuiltIn { image, plan }),
+        source: Placed {
+            image: config.image.clone(),
+            plan,
+        },
     })
 }
 

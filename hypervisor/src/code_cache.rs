@@ -15,8 +15,8 @@ use rustix::buffer::spare_capacity;
 use rustix::io::retry_on_intr;
 
 use crate::config::Config;
-use crate::deprivileged::{self, Knowledge, Learned};
-use crate::loader::{self, Plan};
+use crate::deprivileged::{Knowledge, Learned};
+use crate::loader::{self, Placed, Plan};
 
 /// What a file begins with; the digit rises when what follows changes its meaning.
 const MAGIC: &[u8; 8] = b"PVCODE3\n";
@@ -74,11 +74,11 @@ impl CodeCache {
         }
         let plan = loader::plan(&config.image).ok()?;
         let path = self.dir.join(name(config, &plan));
-        let (image, built_in, at) = (config.image.clone(), config.built_in(), path.clone());
+        let (image, at) = (config.image.clone(), path.clone());
+        let source = Placed { image, plan };
         let learned = Learned::elsewhere(move || {
             let bytes = read(&at)?;
-            let own = |frame| deprivileged::own_of(&image, built_in, &plan, frame);
-            Knowledge::from_bytes(checked(&bytes)?, own, built_in)
+            Knowledge::from_bytes(checked(&bytes)?, |frame| source.own(frame))
         });
         Some(Kept {
             cache: self.clone(),

@@ -7,6 +7,7 @@ use hypercall_abi::Mode;
 
 use crate::deprivileged::Learned;
 use crate::io::{Device, Wiring};
+use crate::loader::Image;
 use crate::monitor::gates::KvmKind;
 use crate::patch::Policy;
 
@@ -54,7 +55,7 @@ pub struct Config {
     /// The way to run the guest.
     pub mode: Mode,
     /// The guest image, an ELF file.
-    pub image: Cow<'static, [u8]>,
+    pub image: Image,
     /// The image's name in messages.
     pub image_name: String,
     /// Guest memory, in bytes.
@@ -85,20 +86,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The image, if it is part of this program.
-    pub(crate) fn built_in(&self) -> Option<&'static [u8]> {
-        match self.image {
-            Cow::Borrowed(image) => Some(image),
-            Cow::Owned(_) => None,
-        }
-    }
-
     /// A virtual machine with this image, and defaults for the rest.
-    pub fn new(
-        mode: Mode,
-        image: impl Into<Cow<'static, [u8]>>,
-        image_name: impl Into<String>,
-    ) -> Self {
+    pub fn new(mode: Mode, image: impl Into<Image>, image_name: impl Into<String>) -> Self {
         Self {
             mode,
             image: image.into(),

@@ -45,6 +45,7 @@ pub use config::{Config, FastTraps, IoKind};
 pub use deprivileged::Learned;
 pub use error::{GuestFault, HostError};
 pub use io::Device;
+pub use loader::Image;
 pub use stop::{Stop, StopReason};
 pub use vcpu::End;
 pub use vm::{Interrupter, Keyboard, Outcome, Vm};

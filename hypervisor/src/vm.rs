@@ -1,6 +1,5 @@
 //! A virtual machine: built from a configuration, run to its end, torn down.
 
-use std::borrow::Cow;
 use std::io::{PipeWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -21,6 +20,7 @@ use crate::doors::call::CallDoor;
 use crate::error::HostError;
 use crate::io::{BalloonHandle, Device, DeviceCounts, Io};
 use crate::legacy::{self, Legacy};
+use crate::loader::Image;
 use crate::machine::{Console, Input, Machine};
 use crate::memory::{Memory, Sharing};
 use crate::monitor::gates::KvmKind;
@@ -54,7 +54,7 @@ pub struct Vm {
     pub(crate) deprivileged: Option<Box<Deprivileged>>,
     learned: Option<Learned>,
     pub(crate) last_exit: &'static str,
-    pub(crate) image: Cow<'static, [u8]>,
+    pub(crate) image: Image,
     kind: Option<KvmKind>,
     input: Input,
     pub(crate) memory: Memory,
@@ -269,7 +269,7 @@ impl Vm {
                         patch: (config.mode == Mode::Patch).then_some(config.patch),
                         text: start.text,
                         image: start.image,
-                        built_in: start.built_in,
+                        source: Some(start.source),
                         learned: study.end(|| deprivileged::populate(&memory)),
                     },
                 )?;

@@ -122,8 +122,6 @@ pub struct Knowledge {
     pub(super) copies: Copies,
     /// In mode `patch`.
     pub(super) patching: Option<Patching>,
-    /// The image, if it is part of this program.
-    pub(super) built_in: Option<&'static [u8]>,
 }
 
 impl Deprivileged {
@@ -151,7 +149,6 @@ impl Deprivileged {
                 .patching
                 .as_ref()
                 .map(|patching| patching.of_frames(is_text)),
-            built_in: self.built_in.as_ref().map(|image| image.image),
         })
     }
 

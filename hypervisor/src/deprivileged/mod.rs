@@ -36,7 +36,7 @@ use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 
 use crate::doors::trap::{Class, Sites, classify};
 use crate::error::HostError;
-use crate::loader::BuiltIn;
+use crate::loader::Placed;
 use crate::machine::cpu::{Cpu, Refusal, Registers};
 use crate::machine::paging::{Access, walk};
 use crate::machine::shadow::{Full, MonitorLink, Shadow, View};
@@ -54,7 +54,7 @@ use interrupts::Flag;
 pub use learned::{Knowledge, Learned, Text};
 use memory::{CodePage, GuestLinear, PoolWords, paging};
 use patching::Patching;
-pub use study::{Study, own_of, text_of};
+pub use study::{Study, text_of};
 
 /// What a deprivileged native guest has besides its memory.
 #[derive(Debug)]
@@ -105,8 +105,8 @@ pub struct Deprivileged {
     text: Vec<Range<u64>>,
     /// Guest-physical, all of the image.
     image: Range<u64>,
-    /// The image, if it is part of this program.
-    built_in: Option<BuiltIn>,
+    /// The image itself.
+    source: Option<Placed>,
     /// What is known of it from the start.
     learned: Option<Arc<Knowledge>>,
 }
@@ -138,8 +138,8 @@ pub struct Start {
     pub text: Vec<Text>,
     /// Guest-physical, all of the image.
     pub image: Range<u64>,
-    /// The image, if it is part of this program.
-    pub built_in: Option<BuiltIn>,
+    /// The image itself, where it is one.
+    pub source: Option<Placed>,
     /// What is known of that very code, with that policy (`Study`).
     pub learned: Option<Arc<Knowledge>>,
 }
@@ -214,7 +214,7 @@ impl Deprivileged {
             text: start.text.iter().map(|text| text.frames.clone()).collect(),
             image_text: start.text,
             image: start.image,
-            built_in: start.built_in,
+            source: start.source,
             learned: start.learned,
         })
     }

@@ -9,7 +9,7 @@ use super::copies::{Full, Ground, Own};
 use super::memory::{Owner, paging, translate};
 use super::{Deprivileged, is_silent};
 use crate::error::{GuestFault, HostError};
-use crate::loader::BuiltIn;
+use crate::loader::Placed;
 use crate::machine::cpu::{Exception, is_canonical};
 use crate::machine::paging::entry::ACCESSED;
 use crate::machine::paging::{Access, PageFault, Step, walk};
@@ -174,7 +174,7 @@ impl Deprivileged {
     /// [`Full`].
     pub(super) fn copy(&mut self, memory: &Memory, frame: u64) -> Result<(), Full> {
         if self.copies.page_of(frame).is_none() {
-            let own = own_of(memory, self.built_in.as_ref(), frame);
+            let own = own_of(memory, self.source.as_ref(), frame);
             self.copies.add(frame, own)?;
             self.copies_made(memory);
         }
@@ -240,7 +240,7 @@ impl Deprivileged {
                 return None;
             }
             room.set(room.get().checked_sub(1)?);
-            Some(own_of(memory, self.built_in.as_ref(), frame))
+            Some(own_of(memory, self.source.as_ref(), frame))
         };
         let read = |at, bytes: &mut [u8]| memory.get(at, bytes);
         let pointer_at = |at| {
@@ -265,11 +265,11 @@ impl Deprivileged {
 }
 
 /// The guest's own bytes of a frame: the image's, where it is part of this program and they are the same.
-fn own_of(memory: &Memory, image: Option<&BuiltIn>, frame: u64) -> Own {
+fn own_of(memory: &Memory, source: Option<&Placed>, frame: u64) -> Own {
     let mut bytes = [0; PAGE];
     // A frame outside memory reads as zeros; its execution faults elsewhere.
     memory.get(frame, &mut bytes);
-    match image.and_then(|image| image.page(frame)) {
+    match source.and_then(|source| source.built_in_page(frame)) {
         Some(same) if *same == bytes => Own::BuiltIn(same),
         _ => Own::Kept(Arc::new(bytes)),
     }

@@ -43,13 +43,8 @@ impl Knowledge {
         postcard::to_allocvec(&stored).ok()
     }
 
-    /// Of bytes. `own` are the bytes that the image has in a frame; `built_in` is the image, if it is part of this
-    /// program. `None`: the bytes are damaged, or of another image.
-    pub fn from_bytes(
-        bytes: &[u8],
-        own: impl Fn(u64) -> Option<Own>,
-        built_in: Option<&'static [u8]>,
-    ) -> Option<Self> {
+    /// Of bytes. `own` are the bytes that the image has in a frame. `None`: the bytes are damaged, or of another image.
+    pub fn from_bytes(bytes: &[u8], own: impl Fn(u64) -> Option<Own>) -> Option<Self> {
         let stored: Stored<'_> = postcard::from_bytes(bytes).ok()?;
         let patching = match stored.patching {
             Some(patching) => Some(patching.revive()?),
@@ -59,7 +54,6 @@ impl Knowledge {
             text: stored.text,
             copies: stored.copies.revive(own)?,
             patching,
-            built_in,
         })
     }
 }

@@ -2,7 +2,6 @@
 //! bytes, by a thread, while KVM makes the machine. The code is followed from the entry, and patched where that is done
 //! ahead of the first trap: so a first run begins as a later one does. Called by `Vm::new`.
 
-use std::borrow::Cow;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Once};
 
@@ -16,7 +15,7 @@ use super::making::When;
 use super::patching::Patching;
 use crate::beside;
 use crate::config::Config;
-use crate::loader::{self, Plan, Segment, Symbols};
+use crate::loader::{self, Placed, Plan, Segment, Symbols};
 use crate::patch::Policy;
 
 const PAGE: u64 = 4096;
@@ -33,7 +32,7 @@ pub enum Study {
 /// What is to be known.
 #[derive(Clone, Debug)]
 pub struct Task {
-    image: Arc<Image>,
+    image: Arc<Placed>,
     /// In mode `patch`.
     policy: Option<Policy>,
     learned: Learned,
@@ -45,9 +44,9 @@ impl Study {
         let Ok(plan) = loader::plan(&config.image) else {
             return Self::Known(None);
         };
-        let bytes = config.image.clone();
+        let image = config.image.clone();
         let task = Task {
-            image: Arc::new(Image { bytes, plan }),
+            image: Arc::new(Placed { image, plan }),
             policy: (config.mode == Mode::Patch).then_some(config.patch),
             learned: config.learned.clone().unwrap_or_default(),
         };
@@ -94,44 +93,21 @@ impl Task {
     }
 }
 
-/// An image, and where it is loaded.
-struct Image {
-    bytes: Cow<'static, [u8]>,
-    plan: Plan,
-}
-
-impl std::fmt::Debug for Image {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Image").finish_non_exhaustive()
-    }
-}
-
-impl Image {
-    /// The image, if it is part of this program.
-    fn built_in(&self) -> Option<&'static [u8]> {
-        match self.bytes {
-            Cow::Borrowed(image) => Some(image),
-            Cow::Owned(_) => None,
-        }
+impl Placed {
+    /// The bytes that the image has in a frame once it is loaded, if there are any.
+    pub fn own(&self, frame: u64) -> Option<Own> {
+        let whole = self.built_in_page(frame).map(Own::BuiltIn);
+        let padded = || Some(Own::Kept(Arc::new(self.padded_page(frame)?)));
+        whole.or_else(padded)
     }
 
-    fn own(&self, frame: u64) -> Option<Own> {
-        own_of(&self.bytes, self.built_in(), &self.plan, frame)
-    }
-
-    /// Whether knowledge is of this image, as it is with a policy: the same bytes at the same places, or of the one
-    /// image that is part of this program.
+    /// Whether knowledge is of this image, as it is with a policy: the same bytes at the same places.
     fn is_of(&self, known: &Knowledge, policy: Option<Policy>) -> bool {
-        let is_same =
-            |frame, bytes: &[u8; PAGE as usize]| self.own(frame).is_some_and(|own| *own == *bytes);
         let mut pages = known.copies.originals();
         // What is patched is a policy's own: with `Policy::Never` nothing may be.
         known.patching.as_ref().map(Patching::policy) == policy
             && known.text == text_of(&self.plan)
-            && match (self.built_in(), known.built_in) {
-                (Some(own), Some(theirs)) => std::ptr::eq(own, theirs),
-                _ => pages.all(|(frame, bytes)| is_same(frame, bytes)),
-            }
+            && pages.all(|(frame, bytes)| self.has(frame, bytes))
     }
 
     fn study(&self, policy: Option<Policy>) -> Knowledge {
@@ -139,7 +115,7 @@ impl Image {
         let mut copies = Copies::default();
         self.follow(&mut copies, &text, self.plan.entry);
         if policy == Some(Policy::Eager) {
-            for function in Symbols::read(&self.bytes).functions() {
+            for function in Symbols::read(&self.image).functions() {
                 self.follow(&mut copies, &text, function);
             }
         }
@@ -158,20 +134,12 @@ impl Image {
             text,
             copies,
             patching,
-            built_in: self.built_in(),
         }
     }
 
     fn follow(&self, copies: &mut Copies, text: &[Text], from: u64) {
         let is_text = |frame| text.iter().any(|text| text.frames.contains(&frame));
-        let read = |at: u64, bytes: &mut [u8]| {
-            let (frame, offset) = (at & !(PAGE - 1), (at % PAGE) as usize);
-            let own = self.own(frame);
-            let from = own
-                .as_deref()
-                .and_then(|own| own.get(offset..)?.get(..bytes.len()));
-            from.map(|from| bytes.copy_from_slice(from)).is_some()
-        };
+        let read = |at: u64, bytes: &mut [u8]| self.read(at, bytes);
         let pointer_at = |at| {
             let mut pointer = [0; 8];
             let is_there = read(self.phys_of(at, |_| true)?, &mut pointer);
@@ -218,22 +186,6 @@ pub fn text_of(plan: &Plan) -> Vec<Text> {
         }
     });
     text.collect()
-}
-
-/// The bytes that an image has in a frame once it is loaded, if there are any. `built_in` is the image, if it is part of
-/// this program.
-pub fn own_of(
-    image: &[u8],
-    built_in: Option<&'static [u8]>,
-    plan: &Plan,
-    frame: u64,
-) -> Option<Own> {
-    let whole = built_in.and_then(|image| plan.page(image, frame));
-    let padded = || {
-        plan.padded_page(image, frame)
-            .map(|page| Own::Kept(Arc::new(page)))
-    };
-    whole.map(Own::BuiltIn).or_else(padded)
 }
 
 /// Make the tables of decoder and classes: their first use in a process takes 1.4 ms and 0.2 ms.

@@ -60,7 +60,7 @@ fn machine_with(code: &[u8], has_devices: bool, patch: Option<Policy>) -> (Memor
         patch,
         text: vec![text],
         image: CODE..CODE + 0x1000,
-        built_in: None,
+        source: None,
         learned: None,
     };
     let mut guest = Deprivileged::new(&memory, start).unwrap();
@@ -226,7 +226,7 @@ fn knowledge() -> (Knowledge, [u8; 4096]) {
 
 fn revived(bytes: &[u8], page: &[u8; 4096]) -> Option<Knowledge> {
     let own = |frame| (frame == CODE).then(|| Own::Kept(Arc::new(*page)));
-    Knowledge::from_bytes(bytes, own, None)
+    Knowledge::from_bytes(bytes, own)
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn of_other_bytes_nothing_is_known() {
     let bytes = known.to_bytes().expect("it is little");
     page[4095] = 1;
     assert!(revived(&bytes, &page).is_none());
-    assert!(Knowledge::from_bytes(&bytes, |_| None, None).is_none());
+    assert!(Knowledge::from_bytes(&bytes, |_| None).is_none());
 }
 
 proptest! {

@@ -2,9 +2,12 @@
 
 mod kept;
 
-use hypercall_abi::Mode;
+use hypercall_abi::{Mode, layout};
 use hypervisor::patch::Policy;
 use hypervisor::{Config, Learned};
+use iced_x86::IcedError;
+use iced_x86::code_asm::registers::*;
+use iced_x86::code_asm::{CodeAssembler, byte_ptr, ptr};
 use tests::{Ran, image, kernel, kernel_image, need_kvm, run};
 
 /// The modes that learn.
@@ -148,6 +151,42 @@ fn code_that_differs_is_learned_anew() {
             "{mode:?}"
         );
         assert_eq!(discoveries(&again), 0, "{mode:?}");
+    }
+}
+
+/// A guest that prints what an instruction of its own says, changes that, prints it again, and changes it once more.
+fn changing(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    /// `mov al, imm8`.
+    const MOV: [u8; 2] = [0xb0, b'A'];
+    let (mut again, mut said) = (a.create_label(), a.create_label());
+    a.lea(rbx, ptr(said))?;
+    a.mov(rax, layout::DIRECT_MAP.wrapping_sub(layout::KERNEL_BASE))?;
+    a.add(rbx, rax)?;
+    a.mov(ecx, 2)?;
+    a.set_label(&mut again)?;
+    a.mov(edx, u32::from(layout::UART_PORT))?;
+    a.set_label(&mut said)?;
+    a.db(&MOV)?;
+    a.out(dx, al)?;
+    a.inc(byte_ptr(rbx + 1))?;
+    a.dec(ecx)?;
+    a.jnz(again)?;
+    a.xor(eax, eax)?;
+    a.mov(edx, u32::from(layout::POWER_PORT))?;
+    a.out(dx, eax)
+}
+
+#[test]
+fn what_a_guest_has_changed_of_its_code_is_not_known_to_the_next_one() {
+    need_kvm!();
+    for mode in MODES {
+        let learned = Learned::default();
+        let config = image::instructions(mode, changing);
+        for turn in 0..3 {
+            let ran = with(&learned, config.clone());
+            assert_eq!((ran.status(), &*ran.output), (0, "AB"), "{mode:?} {turn}");
+            assert!(!learned.is_empty(), "{mode:?}");
+        }
     }
 }
 

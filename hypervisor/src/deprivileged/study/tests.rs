@@ -14,7 +14,7 @@ const XOR: u64 = 15;
 
 /// `call [DATA]; pushf; pop rax; cli; je +1; sti; xor eax, eax; ret`, and a function: `pushf; pop rax; nop..; jmp` to
 /// the `xor`.
-fn image() -> Image {
+fn image() -> Placed {
     let mut bytes = vec![0; 0x3000];
     let call = (DATA - TEXT) as u32 - 6;
     let code = [
@@ -47,8 +47,8 @@ fn image() -> Image {
             execute: !write,
         },
     };
-    Image {
-        bytes: bytes.into(),
+    Placed {
+        image: bytes.into(),
         plan: Plan {
             entry: TEXT,
             segments: vec![segment(0, false), segment(1, true)],
@@ -98,7 +98,9 @@ fn knowledge_is_of_the_same_bytes_and_the_same_policy() {
     assert!(!image().is_of(&known, None));
     // A byte that nobody executes, in a page with code.
     let mut other = image();
-    other.bytes.to_mut()[0x900] ^= 1;
+    let mut bytes = other.image.to_vec();
+    bytes[0x900] ^= 1;
+    other.image = bytes.into();
     assert!(!other.is_of(&known, policy));
     let mut moved = image();
     for segment in &mut moved.plan.segments {
