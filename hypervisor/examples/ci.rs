@@ -3,16 +3,15 @@
 //! Without an image it tests the pv kernel of this repository. With one of your own, change what
 //! the scenarios expect. It writes `junit.xml` where `JUNIT` names it.
 
-use std::borrow::Cow;
 use std::error::Error;
 use std::process::ExitCode;
 
 use hypercall_abi::Mode;
-use hypervisor::Config;
 use hypervisor::ci::{self, Scenario};
+use hypervisor::{Config, Image};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let image: Cow<'static, [u8]> = match std::env::args_os().nth(1) {
+    let image: Image = match std::env::args_os().nth(1) {
         Some(path) => std::fs::read(path)?.into(),
         None => guest_images::PV.into(),
     };

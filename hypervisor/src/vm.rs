@@ -270,7 +270,7 @@ impl Vm {
                         text: start.text,
                         image: start.image,
                         source: Some(start.source),
-                        learned: study.end(|| deprivileged::populate(&memory)),
+                        learned: study.end(|| deprivileged::populate(&memory, config.mode)),
                     },
                 )?;
                 root = guest.first_root(&memory)?;

@@ -31,6 +31,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hypercall_abi::Mode;
 use iced_x86::Instruction;
 use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 
@@ -152,11 +153,13 @@ const FIRST_COPIES: u64 = 32;
 const FIRST_PATCHES: u64 = 24;
 
 /// Have the host back with memory what a guest is likely to begin with, while there is nothing else to do.
-pub fn populate(memory: &Memory) {
+pub fn populate(memory: &Memory, mode: Mode) {
     memory.populate(layout::TABLES, FIRST_TABLES * 4096);
     memory.populate(layout::COPIES, FIRST_COPIES * 4096);
-    let first = layout::phys(layout::PATCH_CODE.start);
-    memory.populate(first, FIRST_PATCHES * 4096);
+    if mode == Mode::Patch {
+        let first = layout::phys(layout::PATCH_CODE.start);
+        memory.populate(first, FIRST_PATCHES * 4096);
+    }
 }
 
 /// Of how many pages the translation is remembered, for fetching what traps.

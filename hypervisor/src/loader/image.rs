@@ -1,6 +1,5 @@
 //! The bytes of an image.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -53,15 +52,6 @@ impl<const LEN: usize> From<&'static [u8; LEN]> for Image {
 impl From<Vec<u8>> for Image {
     fn from(bytes: Vec<u8>) -> Self {
         Self(Bytes::Shared(Arc::new(bytes)))
-    }
-}
-
-impl From<Cow<'static, [u8]>> for Image {
-    fn from(bytes: Cow<'static, [u8]>) -> Self {
-        match bytes {
-            Cow::Borrowed(bytes) => bytes.into(),
-            Cow::Owned(bytes) => bytes.into(),
-        }
     }
 }
 

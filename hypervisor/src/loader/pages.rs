@@ -1,8 +1,7 @@
 //! What an image has in a page, once it is loaded.
 
+use super::address::PAGE;
 use super::{Image, Plan};
-
-const PAGE: u64 = 4096;
 
 /// An image, and where it is loaded. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -61,7 +60,7 @@ impl Plan {
     }
 
     fn try_read(&self, image: &[u8], at: u64, into: &mut [u8]) -> Option<bool> {
-        let frame = at & !(PAGE.checked_sub(1)?);
+        let frame = at.saturating_sub(at % PAGE);
         let page = frame..frame.checked_add(PAGE)?;
         let wanted = at..at.checked_add(into.len() as u64)?;
         if wanted.end > page.end {

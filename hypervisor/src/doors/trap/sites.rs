@@ -92,7 +92,9 @@ impl Sites {
     /// The instruction that was decoded last at `rip` stays the same as long as the code is as old as this, and is
     /// executed in 64-bit mode. `age` is not 0.
     pub fn hold(&mut self, rip: u64, age: u64) {
-        if let Some(site) = self.of_mut(rip)
+        let number = self.number_of(rip);
+        if let Some(site) = number.and_then(|number| self.known.get_mut(number))
+            && site.rip == rip
             && site.is_64_bit
             && site.len > 0
         {
@@ -101,33 +103,25 @@ impl Sites {
     }
 
     fn of(&self, rip: u64) -> Option<&Site> {
-        let number = usize::from(*self.slots.get(slot_of(rip))?);
-        let site = self.known.get(number.checked_sub(1)?)?;
+        let site = self.known.get(self.number_of(rip)?)?;
         (site.rip == rip).then_some(site)
     }
 
-    fn of_mut(&mut self, rip: u64) -> Option<&mut Site> {
-        let number = usize::from(*self.slots.get(slot_of(rip))?);
-        let site = self.known.get_mut(number.checked_sub(1)?)?;
-        (site.rip == rip).then_some(site)
+    /// Which site has the slot of an address.
+    fn number_of(&self, rip: u64) -> Option<usize> {
+        let number = self.slots.get(slot_of(rip))?;
+        usize::from(*number).checked_sub(1)
     }
 
     /// Remember a site, in place of the one that has its slot.
     fn put(&mut self, site: Site) {
-        let Some(slot) = self.slots.get_mut(slot_of(site.rip)) else {
-            return;
-        };
-        match usize::from(*slot).checked_sub(1) {
-            Some(number) => {
-                if let Some(known) = self.known.get_mut(number) {
-                    *known = site;
-                }
-            }
-            None => {
-                self.known.push(site);
-                // There are no more of them than slots.
-                *slot = self.known.len() as u16;
-            }
+        let number = self.number_of(site.rip);
+        if let Some(known) = number.and_then(|number| self.known.get_mut(number)) {
+            *known = site;
+        } else if let Some(slot) = self.slots.get_mut(slot_of(site.rip)) {
+            self.known.push(site);
+            // There are no more of them than slots.
+            *slot = self.known.len() as u16;
         }
     }
 }
