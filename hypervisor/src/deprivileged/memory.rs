@@ -48,7 +48,7 @@ pub fn translate(
     Ok(found)
 }
 
-/// Linear memory of the guest's.
+/// Linear memory of the guest's, for one instruction.
 pub struct GuestLinear<'a> {
     pub memory: &'a Memory,
     pub copies: &'a Copies,
@@ -56,6 +56,16 @@ pub struct GuestLinear<'a> {
     pub written: Vec<u64>,
     /// Where the kernel's instructions were fetched last.
     pub code: Option<CodePage>,
+    /// Where the last access led: a string instruction asks for the same page again and again.
+    last: Option<DataPage>,
+}
+
+/// A page of the guest's data: as a processor remembers a translation.
+#[derive(Clone, Copy, Debug)]
+struct DataPage {
+    linear: u64,
+    access: Access,
+    phys: u64,
 }
 
 /// A page of the kernel's code: as a processor remembers a translation, until the guest flushes it.
@@ -75,6 +85,7 @@ impl<'a> GuestLinear<'a> {
             copies,
             written: Vec::new(),
             code: None,
+            last: None,
         }
     }
 
@@ -105,8 +116,30 @@ impl<'a> GuestLinear<'a> {
         Some(())
     }
 
+    /// Where a canonical address leads, in memory.
+    fn find(&mut self, cpu: &Cpu, at: u64, access: Access) -> Result<u64, Refusal> {
+        let (linear, offset) = (at & !(PAGE - 1), at % PAGE);
+        let last = self
+            .last
+            .filter(|last| (last.linear, last.access) == (linear, access));
+        if let Some(last) = last {
+            return Ok(last.phys + offset);
+        }
+        let found = translate(self.memory, cpu, at, access)
+            .map_err(|fault| Exception::page_fault(fault.code, at))?;
+        if !self.memory.is_ram(found.phys) {
+            return Err(Refusal::Unsupported("an operand in a device's registers"));
+        }
+        self.last = Some(DataPage {
+            linear,
+            access,
+            phys: found.phys - offset,
+        });
+        Ok(found.phys)
+    }
+
     fn pieces(
-        &self,
+        &mut self,
         cpu: &Cpu,
         at: u64,
         len: usize,
@@ -120,21 +153,23 @@ impl<'a> GuestLinear<'a> {
                 return Err(Exception::protection(0).into());
             }
             let piece = (len - done).min((PAGE - here % PAGE) as usize);
-            let found = translate(self.memory, cpu, here, access)
-                .map_err(|fault| Exception::page_fault(fault.code, here))?;
-            if !self.memory.is_ram(found.phys) {
-                return Err(Refusal::Unsupported("an operand in a device's registers"));
-            }
+            let phys = self.find(cpu, here, access)?;
             let slot = pieces.get_mut(count);
             *slot.ok_or(Refusal::Unsupported("an operand of more than three pages"))? =
-                (found.phys, piece);
+                (phys, piece);
             count += 1;
             done += piece;
         }
         Ok((pieces, count))
     }
 
-    fn read_as(&self, cpu: &Cpu, at: u64, into: &mut [u8], access: Access) -> Result<(), Refusal> {
+    fn read_as(
+        &mut self,
+        cpu: &Cpu,
+        at: u64,
+        into: &mut [u8],
+        access: Access,
+    ) -> Result<(), Refusal> {
         let pieces = self.pieces(cpu, at, into.len(), access)?;
         self.read_pieces(pieces, into)
     }

@@ -6,9 +6,11 @@ use iced_x86::Mnemonic;
 use kvm_bindings::CpuId;
 use proptest::prelude::*;
 
+use super::memory::GuestLinear;
 use super::page_fault::NEW_COPIES;
 use super::patching::Patching;
 use super::{Deprivileged, Knowledge, Own, Start, Text};
+use crate::machine::cpu::{Linear as _, Refusal};
 use crate::machine::paging::PageFault;
 use crate::memory::Memory;
 use crate::monitor::gates::KvmKind;
@@ -208,6 +210,33 @@ fn code_that_trapped_is_decoded_anew_once_it_may_be_other() {
     memory.put(ENTRY, &(other | LINK).to_le_bytes()).unwrap();
     guest.shadow.flush_all();
     assert_eq!(decode(&mut guest), Mnemonic::Nop);
+}
+
+#[test]
+fn an_instruction_translates_a_page_once_for_each_kind_of_access() {
+    let (memory, guest) = machine(false);
+    let cpu = &guest.cpu;
+    let data = CODE + 0x1000;
+    memory.put(data, &[1, 2]).unwrap();
+    memory.put(CODE, &[3, 4]).unwrap();
+    let read = |linear: &mut GuestLinear<'_>, at| {
+        let mut byte = [0];
+        linear.read(cpu, at, &mut byte, false).map(|()| byte[0])
+    };
+    let mut linear = GuestLinear::new(&memory, &guest.copies);
+    assert_eq!(read(&mut linear, data), Ok(1));
+    // The guest's entry leads elsewhere now, and nothing may be written there.
+    let entry = CODE | LINK & !2;
+    memory.put(ENTRY + 8, &entry.to_le_bytes()).unwrap();
+    assert_eq!(read(&mut linear, data + 1), Ok(2));
+    let fault = linear.write(cpu, data, &[9], false);
+    assert!(matches!(fault, Err(Refusal::Exception(fault)) if fault.address == Some(data)));
+    // Another instruction.
+    let mut linear = GuestLinear::new(&memory, &guest.copies);
+    assert_eq!(read(&mut linear, data), Ok(3));
+    // From one page to the next and back.
+    assert_eq!(read(&mut linear, CODE + 1), Ok(4));
+    assert_eq!(read(&mut linear, data + 1), Ok(4));
 }
 
 /// `pushf; cli; nop..; popf; ret`.
