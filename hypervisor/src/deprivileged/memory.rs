@@ -48,31 +48,38 @@ pub fn translate(
     Ok(found)
 }
 
-/// Linear memory of the guest's, for one instruction.
+/// Linear memory of the guest's, for one instruction or event.
 pub struct GuestLinear<'a> {
     pub memory: &'a Memory,
     pub copies: &'a Copies,
     /// Frames with a copy that were written: the copies are stale.
     pub written: Vec<u64>,
     /// Where the kernel's instructions were fetched last.
-    pub code: Option<CodePage>,
-    /// Where the last access led: a string instruction asks for the same page again and again.
-    last: Option<DataPage>,
+    pub code: Option<Page>,
+    /// What was done last, and where: a string instruction asks for the same page again and again.
+    last: Option<(Access, Page)>,
 }
 
-/// A page of the guest's data: as a processor remembers a translation.
+/// Where a linear page leads: as a processor remembers a translation, until the guest flushes it.
 #[derive(Clone, Copy, Debug)]
-struct DataPage {
+pub struct Page {
     linear: u64,
-    access: Access,
     phys: u64,
 }
 
-/// A page of the kernel's code: as a processor remembers a translation, until the guest flushes it.
-#[derive(Clone, Copy, Debug)]
-pub struct CodePage {
-    linear: u64,
-    phys: u64,
+impl Page {
+    /// The page of an address that leads to `phys`.
+    fn of(at: u64, phys: u64) -> Self {
+        Self {
+            linear: at & !(PAGE - 1),
+            phys: phys & !(PAGE - 1),
+        }
+    }
+
+    /// Whether an address is in it.
+    fn has(&self, at: u64) -> bool {
+        at & !(PAGE - 1) == self.linear
+    }
 }
 
 /// The pieces of an access, a page each: physical address, and length.
@@ -93,14 +100,14 @@ impl<'a> GuestLinear<'a> {
     /// instruction there.
     pub fn is_copied(&self, at: u64, len: usize) -> bool {
         let start = (at % PAGE) as usize;
-        let code = self.code.filter(|code| at & !(PAGE - 1) == code.linear);
+        let code = self.code.filter(|code| code.has(at));
         let bytes = code.and_then(|code| self.copies.original(code.phys, start, start + len));
         bytes.is_some()
     }
 
     /// Fetch from a page that is remembered.
     fn fetch_known(&self, at: u64, into: &mut [u8]) -> Option<()> {
-        let code = self.code.filter(|code| at & !(PAGE - 1) == code.linear)?;
+        let code = self.code.filter(|code| code.has(at))?;
         let start = (at % PAGE) as usize;
         let end = start
             .checked_add(into.len())
@@ -118,23 +125,18 @@ impl<'a> GuestLinear<'a> {
 
     /// Where a canonical address leads, in memory.
     fn find(&mut self, cpu: &Cpu, at: u64, access: Access) -> Result<u64, Refusal> {
-        let (linear, offset) = (at & !(PAGE - 1), at % PAGE);
-        let last = self
-            .last
-            .filter(|last| (last.linear, last.access) == (linear, access));
-        if let Some(last) = last {
-            return Ok(last.phys + offset);
+        if let Some((done, page)) = self.last
+            && done == access
+            && page.has(at)
+        {
+            return Ok(page.phys + at % PAGE);
         }
         let found = translate(self.memory, cpu, at, access)
             .map_err(|fault| Exception::page_fault(fault.code, at))?;
         if !self.memory.is_ram(found.phys) {
             return Err(Refusal::Unsupported("an operand in a device's registers"));
         }
-        self.last = Some(DataPage {
-            linear,
-            access,
-            phys: found.phys - offset,
-        });
+        self.last = Some((access, Page::of(at, found.phys)));
         Ok(found.phys)
     }
 
@@ -241,10 +243,7 @@ impl Linear for GuestLinear<'_> {
             return Ok(());
         }
         let (pieces, count) = self.pieces(cpu, at, into.len(), access)?;
-        self.code = pieces.first().map(|(phys, _)| CodePage {
-            linear: at & !(PAGE - 1),
-            phys: phys & !(PAGE - 1),
-        });
+        self.code = pieces.first().map(|(phys, _)| Page::of(at, *phys));
         self.read_pieces((pieces, count), into)
     }
 }

@@ -53,7 +53,7 @@ use copies::Copies;
 use copies::Own;
 use interrupts::Flag;
 pub use learned::{Knowledge, Learned, Text};
-use memory::{CodePage, GuestLinear, PoolWords, paging};
+use memory::{GuestLinear, Page, PoolWords, paging};
 use patching::Patching;
 pub use study::{Study, text_of};
 
@@ -66,7 +66,7 @@ pub struct Deprivileged {
     copies: Copies,
     sites: Sites,
     /// Where instructions were fetched lately, by the linear page's low bits, and when (`Shadow::generation`).
-    fetched: (u64, [Option<CodePage>; FETCHED]),
+    fetched: (u64, [Option<Page>; FETCHED]),
     /// What the machine's CPUID says.
     cpuid: CpuId,
     /// The frame of the page that the guest shares with the hypervisor.
