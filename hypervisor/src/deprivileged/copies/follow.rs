@@ -7,6 +7,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use rustc_hash::FxHashMap;
 
 use super::page::Own;
+use super::plain::Plain;
 use super::{Copies, End, LONGEST, PAGE, split};
 use crate::patch::Kind;
 
@@ -107,14 +108,19 @@ impl Walk<'_> {
         None
     }
 
+    /// Note what a near branch leads to.
+    fn branch_to(&mut self, target: u64) {
+        if let Some(phys) = self.translate(target) {
+            self.branches.push(phys);
+            self.waiting.push((target, phys));
+        }
+    }
+
     /// Note where an instruction leads to, and what it names; whether the next one may come after it.
     fn lead(&mut self, found: &Instruction) -> bool {
         let target = found.near_branch_target();
-        if target != 0
-            && let Some(phys) = self.translate(target)
-        {
-            self.branches.push(phys);
-            self.waiting.push((target, phys));
+        if target != 0 {
+            self.branch_to(target);
         }
         self.named.extend(Named::of(found));
         matches!(
@@ -167,32 +173,50 @@ impl Copies {
         let mut decoder = Decoder::with_ip(64, own, page, DecoderOptions::NONE);
         let mut found = Instruction::default();
         let (last, offset) = loop {
-            decoder.set_position(start).ok()?;
-            decoder.set_ip(page + start as u64);
             let mut offset = start;
             let last = loop {
                 if walk.left == 0 || shown.starts.has(offset) {
                     break Last::Done;
                 }
                 walk.left -= 1;
-                decoder.decode_out(&mut found);
-                if found.is_invalid() {
-                    break Last::Across;
-                }
-                let end = offset + found.len();
+                let window = own.get(offset..).and_then(|rest| rest.first_chunk());
+                let plain = window.and_then(Plain::of);
+                let len = match plain {
+                    Some(plain) => plain.len,
+                    None => {
+                        decoder.set_position(offset).ok()?;
+                        decoder.set_ip(page + offset as u64);
+                        decoder.decode_out(&mut found);
+                        if found.is_invalid() {
+                            break Last::Across;
+                        }
+                        found.len()
+                    }
+                };
+                let end = offset + len;
                 if shown.patched.first(offset..end).is_some() {
                     self.counts.conflicts += 1;
                     self.conflicts.push((frame, offset));
                     break Last::Done;
                 }
-                let is_silent = (walk.ground.is_silent)(&found);
+                let is_silent = plain.is_none() && (walk.ground.is_silent)(&found);
                 shown.begin(own, offset..end, is_silent);
                 self.counts.instructions += 1;
                 self.counts.silent += u64::from(is_silent);
-                if let Some(kind) = Kind::of(&found) {
-                    self.sites.push((found.ip(), kind));
-                }
-                let goes_on = walk.lead(&found);
+                let goes_on = match plain {
+                    Some(plain) => {
+                        if let Some(far) = plain.branch {
+                            walk.branch_to((page + end as u64).wrapping_add_signed(far.into()));
+                        }
+                        plain.goes_on
+                    }
+                    None => {
+                        if let Some(kind) = Kind::of(&found) {
+                            self.sites.push((found.ip(), kind));
+                        }
+                        walk.lead(&found)
+                    }
+                };
                 offset = end;
                 if !goes_on {
                     break Last::Done;

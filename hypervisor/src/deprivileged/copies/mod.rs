@@ -11,6 +11,7 @@
 mod follow;
 mod packed;
 mod page;
+mod plain;
 mod stored;
 mod targets;
 
