@@ -124,8 +124,12 @@ mod tests {
     const CODE: [u8; 7] = [0x9c, 0x58, 0xfa, 0x0f, 0x1f, 0, 0xc3];
 
     fn copies() -> Copies {
+        copies_of(&CODE)
+    }
+
+    fn copies_of(code: &[u8]) -> Copies {
         let mut page = [0; PAGE as usize];
-        page[..CODE.len()].copy_from_slice(&CODE);
+        page[..code.len()].copy_from_slice(code);
         let mut copies = Copies::default();
         copies.discover(
             Ground {
@@ -138,6 +142,24 @@ mod tests {
             LINEAR,
         );
         copies
+    }
+
+    #[test]
+    fn what_begins_behind_the_jump_stays_for_who_arrives_there() {
+        // pushf; pop rax; test eax, 0x200; je +1; cli; ret
+        let code = [0x9c, 0x58, 0xa9, 0, 2, 0, 0, 0x74, 1, 0xfa, 0xc3];
+        let mut copies = copies_of(&code);
+        let mut patching = Patching::new(Policy::default());
+        let site = (LINEAR, Kind::Pushf);
+        let made = patching.attempt(&mut copies, Some(FRAME), site, When::Found);
+        assert!(made.is_some());
+        let patch = patching.live.of(LINEAR).expect("a patch");
+        assert_eq!((patch.end, patch.sites.len()), (LINEAR + 10, 2));
+        let executed = copies.executed(FRAME).expect("a copy");
+        assert_eq!(executed[0], 0xe9);
+        // The end of what the jump covers in part, and what comes behind.
+        assert_eq!(executed[5..7], [0xf4; 2]);
+        assert_eq!(executed[7..11], code[7..11]);
     }
 
     /// Patch the site where these patches are already; whether there was room, and the patches.

@@ -39,7 +39,8 @@ pub struct Plan {
     pub traps: [bool; 4],
     /// Whether the last instruction goes on behind it.
     pub falls_through: bool,
-    /// How many known branches lead from elsewhere to an instruction in it, but for its first one.
+    /// How many known branches lead from elsewhere to where they trap: an instruction in it that the jump covers, but for
+    /// the first one, or one that a site comes behind.
     pub arrivals: usize,
 }
 
@@ -64,14 +65,14 @@ impl Plan {
 pub fn plan(code: &impl Code, site: usize) -> Result<Plan, Refusal> {
     let mut seen = Seen {
         code,
-        found: Vec::new(),
+        found: Vec::with_capacity(2 * BACK),
     };
     let at_site = range(&mut seen, site, site);
     if at_site.as_ref().is_ok_and(|plan| plan.arrivals == 0) {
         return at_site;
     }
     let before = (1..=BACK).filter_map(|back| {
-        let start = site.checked_sub(back)?;
+        let start = site.checked_sub(back).filter(|at| code.begins(*at))?;
         range(&mut seen, start, site).ok()
     });
     // Who arrives in the middle traps. And the fewer bytes are given, the more places fit.
@@ -101,7 +102,7 @@ impl<C: Code> Seen<'_, C> {
 /// The range that begins at `start` and has the site in it.
 fn range(seen: &mut Seen<'_, impl Code>, start: usize, site: usize) -> Result<Plan, Refusal> {
     let code = seen.code;
-    let mut instructions = Vec::new();
+    let mut instructions = Vec::with_capacity(2 * JUMP);
     let mut at = start;
     let mut falls_through = true;
     let mut has_site = false;
@@ -139,6 +140,13 @@ fn range(seen: &mut Seen<'_, impl Code>, start: usize, site: usize) -> Result<Pl
     if !has_site {
         return Err(Refusal::Neighbour);
     }
+    if falls_through {
+        let along = along(seen, at);
+        at = along
+            .last()
+            .map_or(at, |last| (last.ip() % PAGE as u64) as usize + last.len());
+        instructions.extend(along);
+    }
     if start + JUMP > PAGE {
         return Err(Refusal::Page);
     }
@@ -167,7 +175,13 @@ fn range(seen: &mut Seen<'_, impl Code>, start: usize, site: usize) -> Result<Pl
             let own = own.filter(|from| from.near_branch_target() == to.ip());
             branches.saturating_sub(own.count())
         };
-        let arrivals = instructions.iter().skip(1).map(arrivals).sum();
+        let offset = |of: &Instruction| (of.ip() % PAGE as u64) as usize;
+        let sites = instructions.iter().filter(|of| Kind::of(of).is_some());
+        let last = sites.map(offset).max().unwrap_or(site);
+        // Those behind stay where they were, too.
+        let inner = instructions.iter().skip(1);
+        let inner = inner.filter(|of| offset(of) < start + JUMP || offset(of) <= last);
+        let arrivals = inner.map(arrivals).sum();
         return Ok(Plan {
             start,
             end,
@@ -178,6 +192,30 @@ fn range(seen: &mut Seen<'_, impl Code>, start: usize, site: usize) -> Result<Pl
         });
     }
     Err(Refusal::Arrival)
+}
+
+/// What comes behind a range and is moved along: a CLI, or a branch around one and that, as kernels have it behind PUSHF.
+/// Nobody else may arrive there.
+fn along(seen: &mut Seen<'_, impl Code>, at: usize) -> Vec<Instruction> {
+    let code = seen.code;
+    let mut next = |at: usize| {
+        let found = seen.instruction(at)?;
+        let is_free =
+            code.branches_to(at) == 0 && (at..at + found.len()).all(|byte| !code.is_patched(byte));
+        (is_free && at + found.len() <= PAGE).then_some(found)
+    };
+    let Some(first) = next(at) else {
+        return Vec::new();
+    };
+    let is_cli = |found: &Instruction| Kind::of(found) == Some(Kind::Cli);
+    if is_cli(&first) {
+        return vec![first];
+    }
+    let is_around = first.flow_control() == FlowControl::ConditionalBranch && is_movable(&first);
+    match next(at + first.len()).filter(is_cli) {
+        Some(cli) if is_around && first.near_branch_target() == cli.next_ip() => vec![first, cli],
+        _ => Vec::new(),
+    }
 }
 
 /// Whether an instruction can be had elsewhere. What loops in 8 bits has no longer form; a call becomes

@@ -177,6 +177,64 @@ fn a_branch_in_the_range_leads_to_what_was_moved() {
     assert_eq!(je.near_branch_target(), at + xor.at as u64);
 }
 
+/// `pushf; pop; test; je 1f; cli; 1: mov`, and what `more` has branch there.
+fn guarded(more: impl FnOnce(&mut CodeAssembler) -> Result<(), IcedError>) -> Page {
+    let page = Page::default().with(0x10, |a| {
+        let mut after: CodeLabel = a.create_label();
+        a.pushfq()?;
+        a.pop(r14)?;
+        a.test(r14d, 0x200)?;
+        a.je(after)?;
+        a.cli()?;
+        a.set_label(&mut after)?;
+        a.mov(edx, 1)
+    });
+    page.with(0x100, more)
+}
+
+#[test]
+fn a_cli_with_a_branch_around_it_is_moved_along_with_what_it_comes_behind() {
+    let found = plan(&guarded(|a| a.ret()), 0x10).expect("a plan");
+    assert_eq!((found.start, found.end), (0x10, 0x1d));
+    assert_eq!(
+        found.instructions.last().and_then(Kind::of),
+        Some(Kind::Cli)
+    );
+    let at = PATCHES + 0x10_0000;
+    let (code, _) = relocate(&found, at, BASE + 0x1d, &never).expect("code");
+    let moved = Decoder::with_ip(64, &code, at, DecoderOptions::NONE);
+    let leave = moved
+        .into_iter()
+        .filter(|found| found.near_branch_target() == BASE + 0x1d);
+    assert_eq!(leave.count(), 2, "the branch around it, and the jump back");
+    // Somebody else comes to it, or to the branch: it stays, for a patch of its own.
+    for to in [0x1a, 0x1c] {
+        let found = plan(&guarded(|a| a.jmp(BASE + to)), 0x10).expect("a plan");
+        assert_eq!((found.end, found.arrivals), (0x1a, 0), "{to:#x}");
+    }
+}
+
+#[test]
+fn who_arrives_behind_the_jump_and_the_last_site_does_not_count() {
+    // test; je 1f; sti; 1: add, and somebody else jumps there.
+    let page = |to: u64| {
+        let page = Page::default().with(0x10, |a| {
+            let mut after: CodeLabel = a.create_label();
+            a.test(r14d, 0x200)?;
+            a.je(after)?;
+            a.sti()?;
+            a.set_label(&mut after)?;
+            a.add(rsp, 0x88)
+        });
+        page.with(0x100, |a| a.jmp(BASE + to))
+    };
+    let found = plan(&page(0x1a), 0x19).expect("a plan");
+    assert_eq!((found.start, found.end, found.arrivals), (0x10, 0x21, 0));
+    // At the branch it does: the site comes behind.
+    let found = plan(&page(0x17), 0x19).expect("a plan");
+    assert_eq!((found.start, found.arrivals), (0x17, 0));
+}
+
 #[test]
 fn a_call_pushes_the_guest_s_address() {
     let page = Page::default().with(0x10, |a| {

@@ -151,6 +151,12 @@ impl Copies {
         self.by_frame.get(&frame).map(|copy| copy.page)
     }
 
+    /// What is executed in place of a frame, if it has a copy.
+    #[cfg(test)]
+    pub fn executed(&self, frame: u64) -> Option<[u8; 4096]> {
+        self.by_frame.get(&frame).map(|copy| *copy.bytes())
+    }
+
     /// Whether a known instruction starts at a physical address.
     pub fn is_known(&self, phys: u64) -> bool {
         let (frame, offset) = split(phys);

@@ -246,16 +246,18 @@ impl Copy {
         moved.is_none()
     }
 
-    /// Put a jump in place of a range that was moved, and traps behind it.
+    /// Put a jump in place of a range that was moved, and traps behind it, up to the first instruction that begins there:
+    /// from that one on all is as before, for who arrives there.
     pub fn patch(&mut self, start: usize, end: usize, jump: [u8; JUMP]) {
         let (shown, _) = self.change();
         let rest = std::iter::repeat(TRAP);
-        for (offset, byte) in (start..end).zip(jump.into_iter().chain(rest)) {
+        let next = shown.starts.first(start + JUMP..end).unwrap_or(end);
+        for (offset, byte) in (start..next).zip(jump.into_iter().chain(rest)) {
             if let Some(to) = shown.bytes.get_mut(offset) {
                 *to = byte;
-                shown.patched.set(offset);
             }
         }
+        shown.patched.set_all(start..end);
     }
 
     /// Put a range back.
