@@ -75,8 +75,8 @@ pub enum Sharing {
     Shared,
 }
 
-/// The memory of one virtual machine.
-#[derive(Debug)]
+/// The memory of one virtual machine. Clones are of the same memory, which is mapped as long as there is one.
+#[derive(Clone, Debug)]
 pub struct Memory {
     all: GuestMemoryMmap,
     /// What devices may reach: the guest's memory without the monitors'.

@@ -186,17 +186,18 @@ impl Vm {
     /// # Errors
     /// [`HostError`], for the host's and the configuration's part.
     pub fn new(config: Config, out: Box<dyn Write + Send>) -> Result<Self, HostError> {
-        let study = match config.mode {
-            Mode::Trap | Mode::Patch => Study::begin(&config),
-            Mode::Hvm | Mode::Pv => Study::Known(None),
-        };
-        let kvm = open_kvm_at(&config.kvm_node)?;
-        let fd = create_vm(&kvm).map_err(HostError::create("VM"))?;
         let sharing = match config.devices.iter().any(Device::is_served_elsewhere) {
             true => Sharing::Shared,
             false => Sharing::Private,
         };
+        let mut study = match config.mode {
+            Mode::Trap | Mode::Patch => Study::begin(&config),
+            Mode::Hvm | Mode::Pv => Study::Known(None),
+        };
         let memory = Memory::with(config.memory_bytes, config.mode, sharing)?;
+        study.put_into(&memory);
+        let kvm = open_kvm_at(&config.kvm_node)?;
+        let fd = create_vm(&kvm).map_err(HostError::create("VM"))?;
         memory.register(&fd)?;
         split_irqchip(&fd)?;
         let mut vcpu = fd.create_vcpu(0).map_err(HostError::create("vCPU"))?;
@@ -227,6 +228,7 @@ impl Vm {
         };
         let line = config.command_line.clone() + &io.command_line() + &legacy.command_line();
         let start = boot::load(&memory, &config, &line, &installed, facts)?;
+        study.help(&memory);
 
         let fail = HostError::kvm("set the processor's registers");
         let blank = vcpu.get_sregs().map_err(&fail)?;
@@ -270,7 +272,7 @@ impl Vm {
                         text: start.text,
                         image: start.image,
                         source: Some(start.source),
-                        learned: study.end(|| deprivileged::populate(&memory, config.mode)),
+                        learned: study.end(),
                     },
                 )?;
                 root = guest.first_root(&memory)?;

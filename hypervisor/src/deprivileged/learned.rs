@@ -115,13 +115,27 @@ pub struct Text {
     pub linear: u64,
 }
 
-/// What one machine knew of an image's code at its end, or what the image's bytes say (`Study`).
-#[derive(Debug)]
+/// What one machine knew of an image's code at its end, or what the image's bytes say (`Study`). Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Knowledge {
     pub(super) text: Vec<Text>,
     pub(super) copies: Copies,
     /// In mode `patch`.
     pub(super) patching: Option<Patching>,
+}
+
+impl Knowledge {
+    /// Put what is known into the memory of a machine, as far as it is not there already.
+    ///
+    /// # Errors
+    /// [`HostError`], when it cannot be written.
+    pub(super) fn put(&mut self, memory: &Memory) -> Result<(), HostError> {
+        self.copies.write_back(memory)?;
+        match &mut self.patching {
+            Some(patching) => patching.put(memory),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Deprivileged {
@@ -157,14 +171,13 @@ impl Deprivileged {
     /// # Errors
     /// [`HostError`], when it cannot be written.
     pub(super) fn recall(&mut self, memory: &Memory) -> Result<(), HostError> {
-        let Some(known) = self.learned.take() else {
+        let Some(mut known) = self.learned.take() else {
             return Ok(());
         };
-        self.copies.recall(&known.copies);
-        self.copies.write_back(memory)?;
-        if let (Some(own), Some(theirs)) = (&mut self.patching, &known.patching) {
-            *own = theirs.clone();
-            own.put(memory)?;
+        known.put(memory)?;
+        self.copies.recall(known.copies);
+        if let (Some(own), Some(theirs)) = (&mut self.patching, known.patching) {
+            *own = theirs;
         }
         let frames: Vec<u64> = self.copies.originals().map(|(frame, _)| frame).collect();
         for frame in frames {
@@ -184,11 +197,15 @@ impl Patching {
         if let Some(area) = Area::with(&patches, !chosen.is_tight) {
             chosen.area = area;
         }
+        chosen.is_put = false;
         chosen
     }
 
-    /// Put the patches' code into the machine.
-    fn put(&self, memory: &Memory) -> Result<(), HostError> {
+    /// Put the patches' code into the machine, unless it is there.
+    fn put(&mut self, memory: &Memory) -> Result<(), HostError> {
+        if self.is_put {
+            return Ok(());
+        }
         // They are one after another, from the first one on.
         let first = layout::phys(layout::PATCH_CODE.start);
         memory.populate(first, self.area.frames() * PAGE);
@@ -200,6 +217,8 @@ impl Patching {
         }
         self.area
             .bytes()
-            .try_for_each(|(phys, bytes)| memory.put(phys, bytes))
+            .try_for_each(|(phys, bytes)| memory.put(phys, bytes))?;
+        self.is_put = true;
+        Ok(())
     }
 }

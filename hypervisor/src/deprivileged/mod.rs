@@ -28,10 +28,8 @@ mod study;
 mod tests;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hypercall_abi::Mode;
 use iced_x86::Instruction;
 use kvm_bindings::{CpuId, kvm_regs, kvm_sregs};
 
@@ -109,7 +107,7 @@ pub struct Deprivileged {
     /// The image itself.
     source: Option<Placed>,
     /// What is known of it from the start.
-    learned: Option<Arc<Knowledge>>,
+    learned: Option<Knowledge>,
 }
 
 /// What the virtual machine knows when it makes one.
@@ -141,8 +139,8 @@ pub struct Start {
     pub image: Range<u64>,
     /// The image itself, where it is one.
     pub source: Option<Placed>,
-    /// What is known of that very code, with that policy (`Study`).
-    pub learned: Option<Arc<Knowledge>>,
+    /// What is known of that very code, with that policy.
+    pub learned: Option<Knowledge>,
 }
 
 /// How many shadow tables the host backs with memory at once: a boot to the shell's prompt uses as many.
@@ -150,13 +148,12 @@ const FIRST_TABLES: u64 = 20;
 
 /// How many copies of code a small kernel has at its start, and how many pages of patched code.
 const FIRST_COPIES: u64 = 32;
-const FIRST_PATCHES: u64 = 24;
+const FIRST_PATCHES: u64 = 16;
 
-/// Have the host back with memory what a guest is likely to begin with, while there is nothing else to do.
-pub fn populate(memory: &Memory, mode: Mode) {
-    memory.populate(layout::TABLES, FIRST_TABLES * 4096);
+/// Have the host back with memory what a guest is likely to begin with.
+fn populate(memory: &Memory, has_patches: bool) {
     memory.populate(layout::COPIES, FIRST_COPIES * 4096);
-    if mode == Mode::Patch {
+    if has_patches {
         let first = layout::phys(layout::PATCH_CODE.start);
         memory.populate(first, FIRST_PATCHES * 4096);
     }

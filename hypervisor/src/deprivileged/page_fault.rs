@@ -135,6 +135,7 @@ impl Deprivileged {
         if let Some(frame) = self.frame_of(memory, at)
             && memory.is_ram(frame)
             && self.fetched(memory, at, frame)?.is_ok()
+            && !self.copies.is_known(frame + at % PAGE as u64)
         {
             self.discover(memory)?;
         }

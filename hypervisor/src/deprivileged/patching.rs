@@ -43,6 +43,8 @@ pub struct Patching {
     pub arrivals: HashMap<u64, usize>,
     /// Sites that were found, and not looked at yet.
     found: Vec<(u64, Kind)>,
+    /// Whether the machine has the code of all patches.
+    pub is_put: bool,
     /// Traps of sites, and patches made and taken back.
     news: u64,
 }
@@ -59,6 +61,7 @@ impl Patching {
             executed_at: HashMap::new(),
             arrivals: HashMap::new(),
             found: Vec::new(),
+            is_put: false,
             news: 0,
         }
     }
@@ -66,6 +69,12 @@ impl Patching {
     /// Whether sites are patched as they are found, ahead of their first trap.
     pub fn is_ahead(&self) -> bool {
         matches!(self.policy, Policy::Found { .. } | Policy::Eager)
+    }
+
+    /// Whether a site, where that is so, is patched as soon as it is found. With `Policy::Found` a CLI waits for its first
+    /// trap, unless it is moved along with another site: a kernel begins with interrupts off, and leaves most of them out.
+    pub fn is_early(&self, kind: Kind) -> bool {
+        self.policy == Policy::Eager || kind != Kind::Cli
     }
 
     /// When sites are patched.
@@ -206,6 +215,32 @@ impl Deprivileged {
         }
     }
 
+    /// A site that was not patched as it was found is about to be emulated, for the first time: patch it now, if nobody
+    /// arrives in the middle. Whether that is done: then it is executed where it was moved to, and not emulated.
+    pub(super) fn patch_late(
+        &mut self,
+        memory: &Memory,
+        at: u64,
+        instruction: &Instruction,
+    ) -> Result<bool, HostError> {
+        let late = |patching: &Patching| {
+            let kind = Kind::of(instruction)?;
+            let is_late = patching.is_ahead() && !patching.is_early(kind);
+            (is_late && !patching.sites.contains_key(&at)).then_some(kind)
+        };
+        let Some(kind) = self.patching.as_ref().and_then(late) else {
+            return Ok(false);
+        };
+        self.patch(memory, (at, kind), When::Found)?;
+        self.copies.write_back(memory)?;
+        let site = self.patching.as_mut();
+        let Some(site) = site.and_then(|patching| patching.sites.get_mut(&at)) else {
+            return Ok(false);
+        };
+        site.traps += 1;
+        Ok(site.state == State::Patched)
+    }
+
     /// The guest arrived in a moved range, which costs a trap. Once that is often, look for a range that
     /// suits it better.
     pub(super) fn count_arrival(&mut self, memory: &Memory, at: u64) -> Result<(), HostError> {
@@ -284,7 +319,9 @@ impl Deprivileged {
         if !patching.is_ahead() {
             return Ok(());
         }
-        for (at, kind) in found {
+        let early = found.into_iter();
+        let early: Vec<_> = early.filter(|(_, kind)| patching.is_early(*kind)).collect();
+        for (at, kind) in early {
             let is_patched = |patching: &Patching| patching.live.of(at).is_some();
             if !self.patching.as_ref().is_some_and(is_patched) {
                 self.patch(memory, (at, kind), When::Found)?;

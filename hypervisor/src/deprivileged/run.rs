@@ -340,6 +340,15 @@ impl Vm {
         }
         let at = guest.regs.rip;
         let is_kernel = guest.view() == View::Kernel;
+        if is_kernel && guest.patch_late(&self.memory, at, &instruction)? {
+            if let Some(trace) = &mut self.door.trace {
+                trace.event(format_args!(
+                    "patch {} at {at:#x}",
+                    trap::name(&instruction)
+                ));
+            }
+            return Ok("first trap of a patched site");
+        }
         let kind = self.emulate(guest, &instruction)?;
         if is_kernel {
             guest.trapped(&self.memory, at, &instruction)?;

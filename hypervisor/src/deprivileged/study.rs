@@ -1,9 +1,12 @@
 //! What is known of an image's code before its machine is there: read from where it is kept, or found in the image's
 //! bytes, by a thread, while KVM makes the machine. The code is followed from the entry, and patched where that is done
-//! ahead of the first trap: so a first run begins as a later one does. Called by `Vm::new`.
+//! ahead of the first trap: so a first run begins as a later one does. The thread puts copies and patches into the machine's
+//! memory, too. Called by `Vm::new`.
 
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Once};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hypercall_abi::Mode;
 use iced_x86::{Decoder, DecoderOptions};
@@ -16,17 +19,22 @@ use super::patching::Patching;
 use crate::beside;
 use crate::config::Config;
 use crate::loader::{self, Placed, Plan, Segment, Symbols};
+use crate::memory::Memory;
 use crate::patch::Policy;
 
 const PAGE: u64 = 4096;
+/// How long a thread is waited for without sleep.
+const SOON: Duration = Duration::from_millis(1);
 
 /// Knowledge of an image that is there, or on its way.
 #[derive(Debug)]
 pub enum Study {
     /// It is there, if there is any.
     Known(Option<Arc<Knowledge>>),
-    /// A thread is at it.
-    Begun(Task, Receiver<Arc<Knowledge>>),
+    /// A thread is at it, which waits for the machine's memory.
+    Begun(Task, Sender<Memory>, Receiver<Knowledge>),
+    /// A thread has done it.
+    Done(Box<Knowledge>),
 }
 
 /// What is to be known.
@@ -57,26 +65,58 @@ impl Study {
             return Self::Known(Some(known));
         }
         let (send, known) = mpsc::channel();
+        let (give, memory) = mpsc::channel();
         let own = task.clone();
         // Without a thread nothing is sent.
         let _ = beside::spawn("study", move || {
+            let mut known = own.done();
             // The machine may have failed meanwhile.
-            let _ = send.send(own.done());
+            if let Ok(memory) = memory.recv() {
+                // What could not be put there, the machine puts there itself, and says why it cannot.
+                let _ = known.put(&memory);
+                let _ = send.send(known);
+            }
             make_tables();
         });
-        Self::Begun(task, known)
+        Self::Begun(task, give, known)
     }
 
-    /// What is known. Waits until it is; `meanwhile` is done before, if it takes a while.
-    pub fn end(self, meanwhile: impl FnOnce()) -> Option<Arc<Knowledge>> {
+    /// What is known is to be put into a machine's memory, which nobody uses yet.
+    pub fn put_into(&self, memory: &Memory) {
+        if let Self::Begun(_, give, _) = self {
+            // The thread may have failed: then nothing is sent.
+            let _ = give.send(memory.clone());
+        }
+    }
+
+    /// Take a part of the thread's work off it, unless it is done.
+    pub fn help(&mut self, memory: &Memory) {
+        if let Self::Begun(task, _, known) = self {
+            match known.try_recv() {
+                Ok(known) => *self = Self::Done(Box::new(known)),
+                Err(_) => super::populate(memory, task.policy.is_some()),
+            }
+        }
+    }
+
+    /// What is known. Waits until it is, and in the machine's memory.
+    pub fn end(self) -> Option<Knowledge> {
         match self {
-            Self::Known(known) => known,
-            Self::Begun(task, known) => {
-                let there = known.try_recv().or_else(|_| {
-                    meanwhile();
-                    known.recv()
-                });
-                Some(there.unwrap_or_else(|_| task.done()))
+            Self::Known(known) => known.map(|known| Knowledge::clone(&known)),
+            Self::Done(known) => Some(*known),
+            Self::Begun(task, give, known) => {
+                // Nobody waits for what was not given.
+                drop(give);
+                let begun = Instant::now();
+                // To be woken takes longer than is mostly left.
+                let there = loop {
+                    match known.try_recv() {
+                        Err(TryRecvError::Empty) if begun.elapsed() < SOON => thread::yield_now(),
+                        Err(TryRecvError::Empty) => break known.recv().ok(),
+                        there => break there.ok(),
+                    }
+                };
+                Some(there.unwrap_or_else(|| task.done()))
             }
         }
     }
@@ -87,9 +127,10 @@ impl Task {
         self.image.is_of(known, self.policy)
     }
 
-    fn done(&self) -> Arc<Knowledge> {
+    fn done(&self) -> Knowledge {
         let known = self.learned.get().filter(|known| self.is_of(known));
-        known.unwrap_or_else(|| Arc::new(self.image.study(self.policy)))
+        let known = known.map(|known| Knowledge::clone(&known));
+        known.unwrap_or_else(|| self.image.study(self.policy))
     }
 }
 
@@ -125,7 +166,7 @@ impl Placed {
         let mut patching = policy.map(Patching::new);
         if let Some(patching) = patching.as_mut().filter(|patching| patching.is_ahead()) {
             for (at, kind) in found {
-                if patching.live.of(at).is_none() {
+                if patching.live.of(at).is_none() && patching.is_early(kind) {
                     patching.attempt(&mut copies, self.frame_at(at), (at, kind), When::Found);
                 }
             }

@@ -244,6 +244,26 @@ const FLAGS: [u8; 13] = [
     0x9c, 0xfa, 0x0f, 0x1f, 0x44, 0, 0, 0x0f, 0x1f, 0x40, 0, 0x9d, 0xc3,
 ];
 
+#[test]
+fn a_cli_that_stands_alone_is_patched_when_it_traps_for_the_first_time() {
+    // cli; nop..; ret
+    let code = [0xfa, 0x0f, 0x1f, 0x44, 0, 0, 0xc3];
+    let (memory, mut guest) = machine_with(&code, false, Some(Policy::default()));
+    let is_patched = |guest: &Deprivileged| {
+        let patching = guest.patching.as_ref().expect("mode patch");
+        patching.live.of(CODE).is_some()
+    };
+    assert!(!is_patched(&guest));
+    let cli = guest.decode(&memory).expect("an instruction");
+    assert!(guest.patch_late(&memory, CODE, &cli).unwrap());
+    assert!(is_patched(&guest));
+    assert_eq!(executed(&memory, &guest)[0], 0xe9);
+    // From now on a trap of it is one of a site that is known.
+    assert!(!guest.patch_late(&memory, CODE, &cli).unwrap());
+    let (memory, mut guest) = machine_with(&code, false, Some(Policy::Never));
+    assert!(!guest.patch_late(&memory, CODE, &cli).unwrap());
+}
+
 /// What a machine knows of [`FLAGS`], all patched; and the page that it is of.
 fn knowledge() -> (Knowledge, [u8; 4096]) {
     let (_, guest) = machine_with(&FLAGS, false, Some(Policy::Eager));
@@ -269,7 +289,7 @@ fn what_is_known_comes_back_from_bytes() {
     }
     let executed = |known: &Knowledge| {
         let (memory, mut guest) = machine_with(&FLAGS, false, Some(Policy::Eager));
-        guest.copies.recall(&known.copies);
+        guest.copies.recall(known.copies.clone());
         guest.copies.write_back(&memory).unwrap();
         let mut bytes = [0; 4096];
         assert!(memory.get(guest.copies.page_of(CODE).expect("a copy"), &mut bytes));
@@ -322,7 +342,7 @@ proptest! {
         };
         let policy = known.patching.as_ref().map(Patching::policy);
         let (memory, mut guest) = machine_with(&FLAGS, true, policy);
-        guest.learned = Some(Arc::new(known));
+        guest.learned = Some(known);
         guest.recall(&memory).unwrap();
         for at in CODE..CODE + FLAGS.len() as u64 {
             guest.regs.rip = at;

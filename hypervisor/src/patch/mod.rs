@@ -9,7 +9,8 @@
 //! **Nobody arrives in the middle of a moved range unnoticed.** The bytes of the jump's displacement
 //! that stand where an instruction began, or where nobody knows what is, are HLT, which traps at CPL
 //! 3: `plan` says which bytes, and `area` finds a place that has such a displacement. Where there is
-//! none, the instruction goes on trapping ([`Refusal`] says why).
+//! none, the instruction goes on trapping ([`Refusal`] says why). Instructions of the range that begin behind the jump stay
+//! where they were, too, for who arrives there.
 //!
 //! **The guest sees original addresses.** [`Live`] leads from an address in the area back to the
 //! guest's instruction, and says what has to be undone there (`Undo`).
@@ -35,8 +36,8 @@ pub use relocate::{jump, relocate, room};
 /// When sites are patched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Policy {
-    /// A site as its code is found, ahead of its first trap, where no known branch leads into the middle of what is
-    /// moved; other sites as with `Adaptive`.
+    /// A site as its code is found, ahead of its first trap, where no known branch leads to where it would trap; other
+    /// sites as with `Adaptive`. A CLI that is not moved along with another site waits for its first trap.
     Found {
         /// How many traps come before the patch of others.
         after: u32,

@@ -118,11 +118,11 @@ impl Copies {
     }
 
     /// Take over what another machine's copies have.
-    pub fn recall(&mut self, known: &Self) {
+    pub fn recall(&mut self, known: Self) {
         *self = Self {
             has_devices: self.has_devices,
             changes: self.changes + 1,
-            ..known.clone()
+            ..known
         };
     }
 

@@ -112,13 +112,14 @@ fn knowledge_is_of_the_same_bytes_and_the_same_policy() {
 #[test]
 fn a_study_ends_also_where_its_thread_knows_nothing() {
     let (_, known) = mpsc::channel();
+    let (give, _) = mpsc::channel();
     let task = Task {
         image: Arc::new(image()),
         policy: None,
         learned: Learned::default(),
     };
-    let known = Study::Begun(task, known)
-        .end(|| {})
+    let known = Study::Begun(task, give, known)
+        .end()
         .expect("it is looked up here");
     assert!(known.copies.is_known(PHYS));
 }
