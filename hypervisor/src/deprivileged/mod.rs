@@ -148,7 +148,7 @@ const FIRST_TABLES: u64 = 20;
 
 /// How many copies of code a small kernel has at its start, and how many pages of patched code.
 const FIRST_COPIES: u64 = 32;
-const FIRST_PATCHES: u64 = 16;
+const FIRST_PATCHES: u64 = 6;
 
 /// Have the host back with memory what a guest is likely to begin with.
 fn populate(memory: &Memory, has_patches: bool) {

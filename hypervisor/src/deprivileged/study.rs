@@ -165,11 +165,14 @@ impl Placed {
         copies.take_made();
         let mut patching = policy.map(Patching::new);
         if let Some(patching) = patching.as_mut().filter(|patching| patching.is_ahead()) {
+            // Each takes time to be backed with memory.
+            patching.area.may_share = true;
             for (at, kind) in found {
                 if patching.live.of(at).is_none() && patching.is_early(kind) {
                     patching.attempt(&mut copies, self.frame_at(at), (at, kind), When::Found);
                 }
             }
+            patching.area.may_share = false;
         }
         Knowledge {
             text,

@@ -17,8 +17,8 @@ const TRAP: u8 = 0xf4;
 /// Where no low byte of the displacement is given, code begins at such multiples.
 const STEP: u64 = 16;
 
-/// The pages, and what of them is taken. A new page has a frame of its own; those of patches that are known from the
-/// start may share frames. Cheap to clone.
+/// The pages, and what of them is taken. A page that a guest gets while it runs has a frame of its own; those of patches
+/// that are known from the start may share frames. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Area {
     /// By page of `layout::PATCHES`: which frame of `layout::PATCH_CODE` it shows.
@@ -28,6 +28,8 @@ pub struct Area {
     known: Vec<u64>,
     /// Where the last code ended: there is room behind it, mostly.
     next: u64,
+    /// Whether new pages share frames, where their code allows it.
+    pub may_share: bool,
 }
 
 /// A frame: its bytes, and a bit for each that is taken.
@@ -153,12 +155,20 @@ impl Area {
         let mut new = Vec::new();
         for part in parts(at, code) {
             let known = self.pages.get(&part.page).copied();
-            let frame = self.put(&part, known);
+            let frame = self.put(&part, known.or_else(|| self.shared(&part)));
             if known.is_none() {
                 new.push((patch_linear(part.page), phys_of(frame)));
             }
         }
         new
+    }
+
+    /// A frame where a new page's first code fits, if it may share one.
+    fn shared(&self, part: &Part<'_>) -> Option<usize> {
+        let fits = |frame: &Frame| frame.is_free(part.range.clone());
+        let mut frames = self.frames.iter();
+        self.may_share
+            .then(|| frames.position(|frame| fits(frame)))?
     }
 
     /// Put a part of code into a frame, a new one if none is given, which its page shows. The frame.

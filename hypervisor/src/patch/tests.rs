@@ -309,6 +309,24 @@ fn the_room_of_patches_is_what_they_take_and_nothing_else() {
 }
 
 #[test]
+fn new_pages_share_a_frame_where_they_may_and_their_code_is_apart() {
+    let first = patch_linear(PATCH_FIRST);
+    let frames = |may_share: bool| {
+        let mut area = Area::default();
+        area.may_share = may_share;
+        // Two of the same offset, and one behind it.
+        for at in [first, first + 0x1000, first + 0x2020] {
+            assert!(area.is_free(at, 0x20));
+            assert_eq!(area.take(at, &[0x90; 0x20]).len(), 1, "a new page");
+        }
+        // What another page has in the frame is taken here, too.
+        assert_eq!(area.is_free(first + 0x2000, 0x20), !may_share);
+        area.frames()
+    };
+    assert_eq!((frames(false), frames(true)), (3, 2));
+}
+
+#[test]
 fn an_area_that_is_out_of_reach_or_full_is_refused() {
     let page = Page::default().with(0x10, |a| {
         a.cli()?;
