@@ -190,7 +190,7 @@ impl Vm {
             true => Sharing::Shared,
             false => Sharing::Private,
         };
-        let mut study = match config.mode {
+        let study = match config.mode {
             Mode::Trap | Mode::Patch => Study::begin(&config),
             Mode::Hvm | Mode::Pv => Study::Known(None),
         };
@@ -228,7 +228,6 @@ impl Vm {
         };
         let line = config.command_line.clone() + &io.command_line() + &legacy.command_line();
         let start = boot::load(&memory, &config, &line, &installed, facts)?;
-        study.help(&memory);
 
         let fail = HostError::kvm("set the processor's registers");
         let blank = vcpu.get_sregs().map_err(&fail)?;

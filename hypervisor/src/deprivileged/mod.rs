@@ -146,19 +146,6 @@ pub struct Start {
 /// How many shadow tables the host backs with memory at once: a boot to the shell's prompt uses as many.
 const FIRST_TABLES: u64 = 20;
 
-/// How many copies of code a small kernel has at its start, and how many pages of patched code.
-const FIRST_COPIES: u64 = 32;
-const FIRST_PATCHES: u64 = 6;
-
-/// Have the host back with memory what a guest is likely to begin with.
-fn populate(memory: &Memory, has_patches: bool) {
-    memory.populate(layout::COPIES, FIRST_COPIES * 4096);
-    if has_patches {
-        let first = layout::phys(layout::PATCH_CODE.start);
-        memory.populate(first, FIRST_PATCHES * 4096);
-    }
-}
-
 /// Of how many pages the translation is remembered, for fetching what traps.
 const FETCHED: usize = 16;
 

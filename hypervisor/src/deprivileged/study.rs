@@ -33,8 +33,6 @@ pub enum Study {
     Known(Option<Arc<Knowledge>>),
     /// A thread is at it, which waits for the machine's memory.
     Begun(Task, Sender<Memory>, Receiver<Knowledge>),
-    /// A thread has done it.
-    Done(Box<Knowledge>),
 }
 
 /// What is to be known.
@@ -89,21 +87,10 @@ impl Study {
         }
     }
 
-    /// Take a part of the thread's work off it, unless it is done.
-    pub fn help(&mut self, memory: &Memory) {
-        if let Self::Begun(task, _, known) = self {
-            match known.try_recv() {
-                Ok(known) => *self = Self::Done(Box::new(known)),
-                Err(_) => super::populate(memory, task.policy.is_some()),
-            }
-        }
-    }
-
     /// What is known. Waits until it is, and in the machine's memory.
     pub fn end(self) -> Option<Knowledge> {
         match self {
             Self::Known(known) => known.map(|known| Knowledge::clone(&known)),
-            Self::Done(known) => Some(*known),
             Self::Begun(task, give, known) => {
                 // Nobody waits for what was not given.
                 drop(give);

@@ -71,15 +71,32 @@ pub fn plan(code: &impl Code, site: usize) -> Result<Plan, Refusal> {
     if at_site.as_ref().is_ok_and(|plan| plan.arrivals == 0) {
         return at_site;
     }
+    // One whose last byte of the jump an instruction begins at is refused, whatever else it has.
+    let may_be = |at: &usize| code.begins(*at) && !code.begins(at + JUMP - 1);
     let before = (1..=BACK).filter_map(|back| {
-        let start = site.checked_sub(back).filter(|at| code.begins(*at))?;
+        let start = site.checked_sub(back).filter(may_be)?;
         range(&mut seen, start, site).ok()
     });
     // Who arrives in the middle traps. And the fewer bytes are given, the more places fit.
     let given = |plan: &Plan| plan.traps.iter().filter(|trap| **trap).count();
-    let all = at_site.as_ref().ok().cloned().into_iter().chain(before);
-    let best = all.min_by_key(|plan| (plan.arrivals, plan.start != site, given(plan)));
-    best.map_or(at_site, Ok)
+    let mut best = at_site;
+    for plan in before {
+        let is_better = |best: &Plan| {
+            let key = |plan: &Plan| (plan.arrivals, plan.start != site, given(plan));
+            key(&plan) < key(best)
+        };
+        if best.as_ref().map_or(true, is_better) {
+            best = Ok(plan);
+        }
+        // There is none better.
+        if best
+            .as_ref()
+            .is_ok_and(|best| best.arrivals == 0 && given(best) == 0)
+        {
+            break;
+        }
+    }
+    best
 }
 
 /// What is known around a site, each instruction decoded once.

@@ -13,6 +13,8 @@ const TRAP: u8 = 0xf4;
 /// How many steps a patch has, and how many bytes, mostly at most.
 const STEPS: usize = 16;
 const LENGTH: usize = 96;
+/// The bytes of a near branch that say how far.
+const DISPLACEMENT: usize = 4;
 /// How much longer an instruction gets: a short branch that becomes a near one, or a call, which gets a push.
 const LONGER: usize = 5;
 
@@ -36,33 +38,12 @@ pub fn relocate(
     end: u64,
     is_silent: &dyn Fn(&Instruction) -> bool,
 ) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
-    // Where each instruction begins, for branches within the range; the lengths depend on nothing.
-    let mut places = Vec::new();
-    let (code, steps) = pieces(plan, at, end, is_silent, &|_| None, &mut places)?;
-    let place_of = |target: u64| places.iter().find(|(rip, _)| *rip == target);
-    let leads_within = |from: &Instruction| place_of(from.near_branch_target()).is_some();
-    if !plan.instructions.iter().any(leads_within) {
-        return Ok((code, steps));
-    }
-    let to = |target: u64| place_of(target).map(|(_, offset)| at + *offset as u64);
-    let (again, steps) = pieces(plan, at, end, is_silent, &to, &mut Vec::new())?;
-    match again.len() == code.len() {
-        true => Ok((again, steps)),
-        false => Err(Refusal::Reach),
-    }
-}
-
-fn pieces(
-    plan: &Plan,
-    at: u64,
-    end: u64,
-    is_silent: &dyn Fn(&Instruction) -> bool,
-    to: &dyn Fn(u64) -> Option<u64>,
-    places: &mut Vec<(u64, usize)>,
-) -> Result<(Vec<u8>, Vec<Step>), Refusal> {
     let mut steps = Vec::with_capacity(STEPS);
     let mut code = Vec::with_capacity(LENGTH);
     let mut encoder = Encoder::new(64);
+    // Where each instruction begins, and where each near branch ends that leads somewhere.
+    let mut places: Vec<(u64, usize)> = Vec::with_capacity(plan.instructions.len());
+    let mut branches: Vec<(usize, u64)> = Vec::new();
     let mut after_sti = false;
     for instruction in &plan.instructions {
         let here = code.len();
@@ -90,12 +71,25 @@ fn pieces(
                 let push = push(instruction.next_ip())?;
                 step(push.len(), Undo::Rsp);
                 code.extend_from_slice(&push);
-                encode(&mut encoder, &mut code, &as_jump(instruction), at, to)?;
+                encode(&mut encoder, &mut code, &as_jump(instruction), at)?;
             } else {
-                encode(&mut encoder, &mut code, instruction, at, to)?;
+                encode(&mut encoder, &mut code, instruction, at)?;
+            }
+            let target = instruction.near_branch_target();
+            if target != 0 {
+                branches.push((code.len(), target));
             }
         }
         after_sti = kind == Some(Kind::Sti);
+    }
+    // Those within the range lead to what was moved.
+    for (end, target) in branches {
+        let place = places.iter().find(|(rip, _)| *rip == target);
+        let far = place.map(|(_, offset)| (*offset as i32).wrapping_sub(end as i32));
+        let displacement = code.get_mut(end.saturating_sub(DISPLACEMENT)..end);
+        if let (Some(far), Some(to)) = (far, displacement) {
+            to.copy_from_slice(&far.to_le_bytes());
+        }
     }
     if plan.falls_through {
         let here = code.len();
@@ -143,20 +137,15 @@ fn push(value: u64) -> Result<[u8; 5], Refusal> {
     Ok([0x68, a, b, c, d])
 }
 
-/// Encode an instruction behind code that is for the address `at`. A near branch leads to where `to` says.
+/// Encode an instruction behind code that is for the address `at`. A near branch ends with its displacement.
 fn encode(
     encoder: &mut Encoder,
     code: &mut Vec<u8>,
     instruction: &Instruction,
     at: u64,
-    to: &dyn Fn(u64) -> Option<u64>,
 ) -> Result<(), Refusal> {
     let mut moved = *instruction;
-    let target = moved.near_branch_target();
-    if target != 0 {
-        moved.as_near_branch();
-        moved.set_near_branch64(to(target).unwrap_or(target));
-    }
+    moved.as_near_branch();
     let here = at + code.len() as u64;
     encoder.set_buffer(std::mem::take(code));
     // As they are: a branch or an operand that does not reach is an error.

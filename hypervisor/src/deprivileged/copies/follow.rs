@@ -376,6 +376,13 @@ fn looks_like_code(bytes: &[u8], at: u64) -> bool {
         if rest.starts_with(&ZEROS) {
             return false;
         }
+        if let Some(plain) = rest.first_chunk().and_then(Plain::of) {
+            if !plain.goes_on {
+                return true;
+            }
+            rest = rest.get(plain.len..).unwrap_or_default();
+            continue;
+        }
         let Some(found) = decode(rest, at) else {
             // At the end of the page the rest of an instruction is in the next one.
             return rest.len() < LONGEST && rest.len() < bytes.len();
