@@ -422,8 +422,7 @@ impl From<FastTraps> for hypervisor::FastTraps {
 /// When mode patch replaces an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PatchPolicy {
-    /// As its code is found, where no known branch leads into what the jump covers (a CLI that stands alone as it traps
-    /// first); else as adaptive
+    /// As its code is found, or (a CLI that stands alone) as it traps first; else as adaptive
     Found,
     /// Once it has trapped three times
     Adaptive,

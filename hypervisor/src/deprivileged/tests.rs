@@ -310,6 +310,35 @@ fn what_is_known_comes_back_from_bytes() {
 }
 
 #[test]
+fn what_is_known_is_put_into_memory_once() {
+    let (mut known, _) = knowledge();
+    let memory = Memory::new(16 << 20, Mode::Patch).unwrap();
+    let copy = known.copies.page_of(CODE).expect("a copy");
+    let area = |known: &Knowledge| {
+        let patching = known.patching.as_ref().expect("mode patch");
+        let patch = patching.live.of(CODE).expect("a patch");
+        (
+            patching.area.phys(patch.at).expect("in the area"),
+            patch.code.clone(),
+        )
+    };
+    let byte = |at: u64| {
+        let mut byte = [0];
+        assert!(memory.get(at, &mut byte));
+        byte[0]
+    };
+    let (place, code) = area(&known);
+    known.put(&memory).unwrap();
+    assert_eq!((byte(copy), byte(place)), (0xe9, code[0]));
+    // The machine that begins with it finds it there.
+    for at in [copy, place] {
+        memory.put(at, &[0x90]).unwrap();
+    }
+    known.put(&memory).unwrap();
+    assert_eq!((byte(copy), byte(place)), (0x90, 0x90));
+}
+
+#[test]
 fn of_other_bytes_nothing_is_known() {
     let (known, mut page) = knowledge();
     let bytes = known.to_bytes().expect("it is little");
