@@ -67,6 +67,19 @@ fn with_gdt(a: &mut CodeAssembler) -> Assembled {
     a.lgdt(qword_ptr(rbx + 0x800))
 }
 
+/// Have a stack, a GDT, and CS and SS of that GDT.
+fn with_segments(a: &mut CodeAssembler) -> Assembled {
+    with_gdt(a)?;
+    a.mov(eax, i32::from(KERNEL_DATA))?;
+    a.mov(ss, eax)?;
+    let mut here = a.create_label();
+    a.push(i32::from(CODE))?;
+    a.lea(rcx, qword_ptr(here))?;
+    a.push(rcx)?;
+    a.db(&[0x48, 0xcb])?; // retfq
+    a.set_label(&mut here)
+}
+
 /// The status with which the instructions end in every mode that runs the native image; `hvm` on
 /// kvm_pvm is no reference for what looks at `segments`.
 #[track_caller]
@@ -283,6 +296,81 @@ fn retfq_and_a_far_jump_through_memory_load_the_code_segment() {
         a.set_label(&mut second)?;
         a.mov(eax, cs)?;
         end(a)
+    });
+}
+
+#[test]
+fn a_far_call_through_memory_pushes_the_code_segment_and_returns() {
+    expect(CODE as u8 | 1, true, |a| {
+        with_segments(a)?;
+        let (mut there, mut back) = (a.create_label(), a.create_label());
+        a.lea(rcx, qword_ptr(there))?;
+        a.mov(qword_ptr(rbx + 0x900), rcx)?;
+        a.mov(word_ptr(rbx + 0x908), i32::from(CODE))?;
+        a.xor(esi, esi)?;
+        a.db(&[0x48, 0xff, 0x9b, 0x00, 0x09, 0x00, 0x00])?; // call far qword ptr [rbx + 0x900]
+        a.set_label(&mut back)?;
+        a.or(eax, esi)?;
+        end(a)?;
+        a.set_label(&mut there)?;
+        a.lea(rdx, qword_ptr(back))?;
+        a.xor(eax, eax)?;
+        a.cmp(qword_ptr(rsp), rdx)?;
+        a.cmove(rax, qword_ptr(rsp + 8))?;
+        a.mov(esi, 1)?;
+        a.db(&[0x48, 0xcb]) // retfq
+    });
+}
+
+#[test]
+fn rdpid_shows_what_the_guest_wrote_to_tsc_aux() {
+    need_kvm!();
+    // `hvm` is no reference: its processor may not have the instruction.
+    for mode in [Mode::Trap, Mode::Patch] {
+        let ran = run(image::instructions(mode, |a| {
+            a.mov(ecx, 0xc000_0103u32)?;
+            a.mov(eax, 77)?;
+            a.xor(edx, edx)?;
+            a.wrmsr()?;
+            a.xor(eax, eax)?;
+            a.rdpid(rax)?;
+            end(a)
+        }));
+        assert_eq!(ran.status(), 77, "in mode {}", mode.name());
+    }
+}
+
+#[test]
+fn fs_and_gs_bases_cannot_be_written_while_cr4_does_not_allow_it() {
+    expect(2, true, |a| {
+        with_segments(a)?;
+        let mut handler = a.create_label();
+        // An IDT with a gate for #UD.
+        a.lea(rax, qword_ptr(handler))?;
+        a.movzx(ecx, ax)?;
+        a.or(ecx, i32::from(CODE) << 16)?;
+        a.mov(dword_ptr(rbx + 0xa60), ecx)?;
+        a.mov(ecx, eax)?;
+        a.and(ecx, 0xffff_0000u32 as i32)?;
+        a.or(ecx, 0x8e00)?;
+        a.mov(dword_ptr(rbx + 0xa64), ecx)?;
+        a.shr(rax, 32)?;
+        a.mov(qword_ptr(rbx + 0xa68), rax)?;
+        a.lea(rax, qword_ptr(rbx + 0xa00))?;
+        a.mov(word_ptr(rbx + 0x810), 0xff)?;
+        a.mov(qword_ptr(rbx + 0x812), rax)?;
+        a.lidt(qword_ptr(rbx + 0x810))?;
+        a.xor(esi, esi)?;
+        a.mov(edi, 0x1234)?;
+        a.wrfsbase(rdi)?;
+        a.wrgsbase(rdi)?;
+        a.mov(eax, esi)?;
+        end(a)?;
+        // Go on behind the instruction, whose length is 5.
+        a.set_label(&mut handler)?;
+        a.inc(esi)?;
+        a.add(qword_ptr(rsp), 5)?;
+        a.iretq()
     });
 }
 
