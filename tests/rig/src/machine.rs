@@ -17,8 +17,10 @@ use crate::tools;
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// How many of the console's last lines an error shows.
 const CONSOLE_LINES: usize = 12;
-/// Has a processor that is stuck for 120 s end the kernel, with a reason. A busy host holds one up for some seconds.
-const STUCK: &str = "softlockup_panic=1 watchdog_thresh=60";
+/// Has a processor that is stuck for 120 s end the kernel, with a reason. A busy host holds one up for some seconds. One
+/// that takes no interrupts does not see that it is stuck: the others do, who wait for it (RCU).
+const STUCK: &str = "softlockup_panic=1 watchdog_thresh=60 \
+                     sysctl.kernel.panic_on_rcu_stall=1 rcupdate.rcu_cpu_stall_timeout=120";
 /// What a kernel says when it panics: its reason, above the many lines of its backtrace.
 const PANIC: &str = "Kernel panic";
 /// What QEMU says of each feature of the processor that it does not emulate: of no interest.

@@ -74,10 +74,11 @@ fn a_kernel_that_panics_is_told_of_with_its_last_words() {
 #[test]
 #[ignore = "boots the rig"]
 fn a_processor_that_is_stuck_is_to_end_the_kernel() {
-    let script = "cd /proc/sys/kernel && cat softlockup_panic watchdog_thresh soft_watchdog";
+    let script = "cd /proc/sys/kernel && cat softlockup_panic watchdog_thresh soft_watchdog panic_on_rcu_stall && \
+                  cat /sys/module/rcupdate/parameters/rcu_cpu_stall_timeout";
     let output = shell(&[], script);
     assert_ends(&output, 0);
-    assert_eq!(output.stdout, b"1\n60\n1\n");
+    assert_eq!(output.stdout, b"1\n60\n1\n1\n120\n");
 }
 
 #[test]
