@@ -4,7 +4,8 @@ use hypercall_abi::boot::{ABI_VERSION, ImageKind, NOTE_NAME, NOTE_TYPE};
 use hypercall_abi::{Mode, layout};
 use hypervisor::Config;
 use iced_x86::IcedError;
-use iced_x86::code_asm::CodeAssembler;
+use iced_x86::code_asm::registers::*;
+use iced_x86::code_asm::{CodeAssembler, CodeLabel, dword_ptr, qword_ptr};
 
 /// Where the instructions are, guest-physical.
 const LOAD: u64 = 0x10_0000;
@@ -34,6 +35,34 @@ pub fn instructions(
     let mut config = Config::new(mode, image, "the instructions");
     config.memory_bytes = 16 << 20;
     config
+}
+
+/// Load an IDT with one gate, for an interrupt at the same level: at RBX, with its pointer at RBX + 0x800. RAX and RCX change.
+///
+/// # Errors
+/// As the assembler's.
+pub fn load_idt(
+    a: &mut CodeAssembler,
+    vector: u8,
+    selector: u16,
+    handler: CodeLabel,
+) -> Result<(), IcedError> {
+    let gate = i32::from(vector) * 16;
+    a.lea(rax, qword_ptr(handler))?;
+    a.mov(ecx, eax)?;
+    a.and(ecx, 0xffff)?;
+    a.or(ecx, i32::from(selector) << 16)?;
+    a.mov(dword_ptr(rbx + gate), ecx)?;
+    a.mov(ecx, eax)?;
+    a.and(ecx, 0xffff_0000u32 as i32)?;
+    a.or(ecx, 0x8e00)?;
+    a.mov(dword_ptr(rbx + gate + 4), ecx)?;
+    a.shr(rax, 32)?;
+    a.mov(dword_ptr(rbx + gate + 8), eax)?;
+    a.mov(dword_ptr(rbx + gate + 12), 0)?;
+    a.mov(dword_ptr(rbx + 0x800), 0x0fff_0000)?;
+    a.mov(qword_ptr(rbx + 0x804), rbx)?;
+    a.lidt(qword_ptr(rbx + 0x802))
 }
 
 /// An ELF file with the code and a note.

@@ -18,6 +18,8 @@ const CODE: u16 = 0x10;
 const KERNEL_DATA: u16 = 0x18;
 const USER_DATA: u16 = 0x23;
 const TSS: u16 = 0x28;
+/// The vector of #UD.
+const UNDEFINED: u8 = 6;
 const GDT: [u64; 7] = [
     0,
     0,
@@ -345,21 +347,7 @@ fn fs_and_gs_bases_cannot_be_written_while_cr4_does_not_allow_it() {
     expect(2, true, |a| {
         with_segments(a)?;
         let mut handler = a.create_label();
-        // An IDT with a gate for #UD.
-        a.lea(rax, qword_ptr(handler))?;
-        a.movzx(ecx, ax)?;
-        a.or(ecx, i32::from(CODE) << 16)?;
-        a.mov(dword_ptr(rbx + 0xa60), ecx)?;
-        a.mov(ecx, eax)?;
-        a.and(ecx, 0xffff_0000u32 as i32)?;
-        a.or(ecx, 0x8e00)?;
-        a.mov(dword_ptr(rbx + 0xa64), ecx)?;
-        a.shr(rax, 32)?;
-        a.mov(qword_ptr(rbx + 0xa68), rax)?;
-        a.lea(rax, qword_ptr(rbx + 0xa00))?;
-        a.mov(word_ptr(rbx + 0x810), 0xff)?;
-        a.mov(qword_ptr(rbx + 0x812), rax)?;
-        a.lidt(qword_ptr(rbx + 0x810))?;
+        image::load_idt(a, UNDEFINED, CODE, handler)?;
         a.xor(esi, esi)?;
         a.mov(edi, 0x1234)?;
         a.wrfsbase(rdi)?;

@@ -372,10 +372,10 @@ fn single_steps_of_the_kernel_are_one_for_each_instruction() {
 }
 
 /// The selector of the GDT's code segment.
-const CODE: u32 = 0x10;
+const CODE: u16 = 0x10;
 
 /// Load a GDT, and an IDT with one gate, on the page of data.
-fn interrupt_gate(a: &mut CodeAssembler, vector: u64, handler: CodeLabel) -> Assembled {
+fn interrupt_gate(a: &mut CodeAssembler, vector: u8, handler: CodeLabel) -> Assembled {
     a.mov(rbx, DATA)?;
     // Code of CPL 0 at both selectors that CS may have.
     a.mov(rax, 0x00af_9b00_0000_ffffu64)?;
@@ -388,20 +388,5 @@ fn interrupt_gate(a: &mut CodeAssembler, vector: u64, handler: CodeLabel) -> Ass
     a.lgdt(qword_ptr(rbx + 0xd02))?;
     a.xor(eax, eax)?;
     a.mov(ss, eax)?;
-    a.lea(rax, qword_ptr(handler))?;
-    let gate = i32::try_from(vector * 16).expect("it is small");
-    a.mov(ecx, eax)?;
-    a.and(ecx, 0xffff)?;
-    a.or(ecx, (CODE << 16) as i32)?;
-    a.mov(dword_ptr(rbx + gate), ecx)?;
-    a.mov(ecx, eax)?;
-    a.and(ecx, 0xffff_0000u32 as i32)?;
-    a.or(ecx, 0x8e00)?;
-    a.mov(dword_ptr(rbx + gate + 4), ecx)?;
-    a.shr(rax, 32)?;
-    a.mov(dword_ptr(rbx + gate + 8), eax)?;
-    a.mov(dword_ptr(rbx + gate + 12), 0)?;
-    a.mov(dword_ptr(rbx + 0x800), 0x0fff_0000)?;
-    a.mov(qword_ptr(rbx + 0x804), rbx)?;
-    a.lidt(qword_ptr(rbx + 0x802))
+    image::load_idt(a, vector, CODE, handler)
 }
