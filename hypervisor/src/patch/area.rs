@@ -165,10 +165,11 @@ impl Area {
 
     /// A frame where a new page's first code fits, if it may share one.
     fn shared(&self, part: &Part<'_>) -> Option<usize> {
-        let fits = |frame: &Frame| frame.is_free(part.range.clone());
+        if !self.may_share {
+            return None;
+        }
         let mut frames = self.frames.iter();
-        self.may_share
-            .then(|| frames.position(|frame| fits(frame)))?
+        frames.position(|frame| frame.is_free(part.range.clone()))
     }
 
     /// Put a part of code into a frame, a new one if none is given, which its page shows. The frame.

@@ -63,11 +63,12 @@ pub fn relocate(
                 step(*at, *undo);
             }
             code.extend_from_slice(bytes);
+        } else if is_silent(instruction) {
+            step(0, Undo::Nothing);
+            code.push(TRAP);
         } else {
             step(0, Undo::Nothing);
-            if is_silent(instruction) {
-                code.push(TRAP);
-            } else if is_call(instruction) {
+            if is_call(instruction) {
                 let push = push(instruction.next_ip())?;
                 step(push.len(), Undo::Rsp);
                 code.extend_from_slice(&push);

@@ -376,24 +376,24 @@ fn looks_like_code(bytes: &[u8], at: u64) -> bool {
         if rest.starts_with(&ZEROS) {
             return false;
         }
-        if let Some(plain) = rest.first_chunk().and_then(Plain::of) {
-            if !plain.goes_on {
-                return true;
-            }
-            rest = rest.get(plain.len..).unwrap_or_default();
-            continue;
-        }
-        let Some(found) = decode(rest, at) else {
+        let (len, ends) = if let Some(plain) = rest.first_chunk().and_then(Plain::of) {
+            (plain.len, !plain.goes_on)
+        } else if let Some(found) = decode(rest, at) {
+            let ends = matches!(
+                found.flow_control(),
+                FlowControl::UnconditionalBranch
+                    | FlowControl::IndirectBranch
+                    | FlowControl::Return
+            );
+            (found.len(), ends)
+        } else {
             // At the end of the page the rest of an instruction is in the next one.
             return rest.len() < LONGEST && rest.len() < bytes.len();
         };
-        if matches!(
-            found.flow_control(),
-            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return
-        ) {
+        if ends {
             return true;
         }
-        rest = rest.get(found.len()..).unwrap_or_default();
+        rest = rest.get(len..).unwrap_or_default();
     }
     true
 }
